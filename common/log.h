@@ -1,0 +1,25 @@
+/*
+ * The program's own messages (not the audit): to standard error, or to syslog once log_to() has
+ * given a connected datagram socket. Keeps errno. What is passed as %s from a client goes through escape_text()
+ * here: the whole formatted line is escaped, so no byte of a client's can end a line or drive a terminal.
+ */
+#ifndef FOB_COMMON_LOG_H
+#define FOB_COMMON_LOG_H
+
+enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 }; /* as syslog(3) */
+
+/* The name that stands before every message ("fobd"); a string that lives on. */
+void log_init(const char *program);
+/* Messages above this level are dropped; the default is LOG_LEVEL_INFO. */
+void log_set_level(enum log_level level);
+
+#define LOG_FORMAT __attribute__((format(printf, 2, 3)))
+void log_at(enum log_level level, const char *format, ...) LOG_FORMAT;
+#undef LOG_FORMAT
+
+#define log_error(...) log_at(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_warning(...) log_at(LOG_LEVEL_WARNING, __VA_ARGS__)
+#define log_info(...) log_at(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...) log_at(LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+#endif
