@@ -49,6 +49,10 @@ int confine_worker(const struct confine_plan *plan, struct confine_state *state)
 /* The sealer's: CAP_SYS_ADMIN alone, and the handful of syscalls that it makes. 0 or a negative errno. */
 int confine_sealer(const struct confine_plan *plan, struct confine_state *state);
 
+/* Supervisor, before its first child: gives up the capabilities that it never needs, and uses CAP_DAC_* no more itself (they stay permitted, to be given
+ * to workers). 0 or a negative errno. */
+int confine_supervisor(void);
+
 /* "uid capabilities chroot ..." of the bits set, into out; returns out. */
 enum { CONFINE_TEXT = 128 };
 const char *confine_text(char out[CONFINE_TEXT], unsigned steps);

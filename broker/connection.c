@@ -1,0 +1,220 @@
+#include "connection.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../common/log.h"
+#include "../common/msg.h"
+#include "../common/peer.h"
+#include "../common/util.h"
+#include "request.h"
+
+enum { ACCEPTS_IN_A_TURN = 16 };
+
+/* ---- opening and closing ---- */
+
+static void audit_refused_connection(struct worker *worker, const struct peer *peer, int error, const char *reason)
+{
+    struct audit_record record = {
+        .error = error, .reason = reason, .op = "connect", .generation = worker->setup->generation->number,
+        .uid = peer->uid, .gid = peer->gid, .pid = peer->pid,
+    };
+    audit_add(worker->setup->audit, &record);
+}
+
+static int connection_watch(struct worker *worker, struct connection *connection, int op, uint32_t events)
+{
+    struct epoll_event event = { .events = events, .data.ptr = connection };
+    return epoll_ctl(worker->epoll, op, connection->fd, &event) < 0 ? -errno : 0;
+}
+
+static struct connection *connection_new(struct worker *worker, int fd, const struct peer *peer)
+{
+    struct connection *connection = mem_zalloc(1, sizeof *connection);
+    if (!connection)
+        return NULL;
+    *connection = (struct connection){ .fd = fd, .pid = peer->pid, .client = client_ref(&worker->clients, peer) };
+    if (!connection->client || connection_watch(worker, connection, EPOLL_CTL_ADD, EPOLLIN) < 0) {
+        if (connection->client)
+            client_unref(&worker->clients, connection->client);
+        free(connection);
+        return NULL;
+    }
+    connection->client->user->connections++;
+    connection->next = worker->connections;
+    if (connection->next)
+        connection->next->prev = connection;
+    return worker->connections = connection;
+}
+
+static void connection_settle(struct worker *worker, struct connection *connection)
+{
+    worker->in_flight -= connection->in_flight;
+    connection->client->user->in_flight -= connection->in_flight;
+    connection->in_flight = 0;
+    connection->replied = false;
+}
+
+void connection_close(struct worker *worker, struct connection *connection)
+{
+    connection_settle(worker, connection);
+    quota_give(worker->setup->quota, worker->setup->slot, connection->client->subject.uid);
+    connection->client->user->connections--;
+    client_unref(&worker->clients, connection->client);
+    if (connection->next)
+        connection->next->prev = connection->prev;
+    if (connection->prev)
+        connection->prev->next = connection->next;
+    else
+        worker->connections = connection->next;
+    fd_close(connection->fd);
+    free(connection);
+}
+
+/* Takes fd. */
+static void connection_open(struct worker *worker, int accepted)
+{
+    CLEANUP(fd_cleanup) int fd = accepted;
+    struct peer peer = { .uid = PEER_OVERFLOW_ID, .gid = PEER_OVERFLOW_ID };
+    int err = peer_init(&peer, fd);
+    if (err < 0) {
+        audit_refused_connection(worker, &peer, -err, "credentials");
+        return;
+    }
+    err = quota_take(worker->setup->quota, worker->setup->slot, peer.uid);
+    if (err < 0) {
+        audit_refused_connection(worker, &peer, EAGAIN, "quota");
+    } else if (connection_new(worker, fd, &peer)) {
+        fd_take(&fd);
+    } else {
+        quota_give(worker->setup->quota, worker->setup->slot, peer.uid);
+        log_warning("a connection of uid %u was closed: out of memory", (unsigned)peer.uid);
+    }
+    peer_deinit(&peer);
+}
+
+/*
+ * No descriptor left for accept(2): the connection would stay in the queue and epoll would report it for ever. The reserve is given up to
+ * accept and close it: its client sees the end of the connection and may try again.
+ */
+static void accept_and_drop(struct worker *worker)
+{
+    worker->reserve = fd_close(worker->reserve);
+    int fd = accept4(worker->setup->listener, NULL, NULL, SOCK_CLOEXEC);
+    fd_close(fd);
+    worker->reserve = fcntl(worker->epoll, F_DUPFD_CLOEXEC, 0);
+    log_warning("a connection was closed: no descriptor left (raise LimitNOFILE or lower max-connections)");
+}
+
+void connection_accept(struct worker *worker)
+{
+    for (int i = 0; i < ACCEPTS_IN_A_TURN; i++) {
+        int fd = accept4(worker->setup->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0)
+            connection_open(worker, fd);
+        else if (errno == EMFILE || errno == ENFILE)
+            accept_and_drop(worker);
+        else if (errno != EINTR && errno != ECONNABORTED)
+            return;
+    }
+}
+
+/* ---- descriptors in flight ---- */
+
+static bool has_room(const struct worker *worker, const struct connection *connection, unsigned n)
+{
+    return worker->in_flight + n <= worker->in_flight_max &&
+           connection->client->user->in_flight + n <= worker->in_flight_user_max;
+}
+
+/* A client that took its reply but asks nothing more is counted still: ask the kernel. */
+static void sweep(struct worker *worker)
+{
+    if (worker->swept)
+        return;
+    worker->swept = true;
+    for (struct connection *c = worker->connections; c; c = c->next)
+        if (c->in_flight && msg_unread(c->fd) <= 0)
+            connection_settle(worker, c);
+}
+
+bool connection_has_room(struct worker *worker, struct connection *connection, unsigned n)
+{
+    if (has_room(worker, connection, n))
+        return true;
+    sweep(worker);
+    return has_room(worker, connection, n);
+}
+
+void connection_sent(struct worker *worker, struct connection *connection, unsigned n)
+{
+    connection->replied = true;
+    connection->in_flight = n;
+    connection->client->user->in_flight += n;
+    worker->in_flight += n;
+}
+
+/* ---- reading ---- */
+
+/*
+ * Its last reply is unread: wait for the client, not with it. EPOLLOUT edge-triggered fires whenever the client takes a message, though
+ * the socket is writable all the time.
+ */
+static void connection_pause(struct worker *worker, struct connection *connection)
+{
+    if (connection->paused)
+        return;
+    connection->paused = true;
+    if (connection_watch(worker, connection, EPOLL_CTL_MOD, EPOLLOUT | EPOLLET) < 0)
+        connection_close(worker, connection);
+}
+
+/* May the next request be read? If not, the connection may be gone. */
+static bool connection_is_ready(struct worker *worker, struct connection *connection)
+{
+    if (connection->replied) {
+        if (msg_unread(connection->fd) > 0) {
+            connection_pause(worker, connection);
+            return false;
+        }
+        connection_settle(worker, connection);
+    }
+    if (!connection->paused)
+        return true;
+    connection->paused = false;
+    if (connection_watch(worker, connection, EPOLL_CTL_MOD, EPOLLIN) == 0)
+        return true;
+    connection_close(worker, connection);
+    return false;
+}
+
+/* A closed peer is not waited for, whatever it has not read. */
+static bool connection_is_gone(struct worker *worker, struct connection *connection, unsigned events)
+{
+    if (!(events & (EPOLLHUP | EPOLLERR)) || (events & EPOLLIN && !connection->paused))
+        return false;
+    connection_close(worker, connection);
+    return true;
+}
+
+bool connection_serve(struct worker *worker, struct connection *connection, unsigned events)
+{
+    if (connection_is_gone(worker, connection, events) || !connection_is_ready(worker, connection))
+        return false;
+    size_t len;
+    struct ucred sender;
+    int got = msg_recv_cred(connection->fd, worker->in, sizeof worker->in, MSG_DONTWAIT, &len, &sender);
+    if (got == -EAGAIN || got == -EINTR)
+        return false;
+    bool lives = got > 0 && request_serve(worker, connection, len, &sender) == 0;
+    if (got == -EMSGSIZE || got == -EPROTO)
+        request_malformed(worker, connection, -got);
+    if (!lives)
+        connection_close(worker, connection);
+    return lives;
+}

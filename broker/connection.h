@@ -1,0 +1,34 @@
+/*
+ * A connection of a worker: from accept(2) to close(2), and whether it may be read from.
+ */
+#ifndef FOB_BROKER_CONNECTION_H
+#define FOB_BROKER_CONNECTION_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "worker.h"
+
+struct connection {
+    struct connection *next, *prev;
+    struct client *client;
+    int fd;
+    pid_t pid;           /* who connected: SO_PEERCRED */
+    unsigned in_flight;  /* descriptors of the last reply, until they are known to be taken */
+    bool replied;        /* a reply may still be unread */
+    bool paused;         /* waits for its client to read: EPOLLOUT instead of EPOLLIN */
+    bool warned;         /* it was said that somebody else uses it */
+};
+
+/* Accepts what waits at the listening socket, a few at most. */
+void connection_accept(struct worker *worker);
+/* Serves at most one request. True if there was one (and the connection still lives). */
+bool connection_serve(struct worker *worker, struct connection *connection, unsigned events);
+void connection_close(struct worker *worker, struct connection *connection);
+
+/* Room for n more descriptors in flight to this client? Counts anew, once in a turn, before it says no. */
+bool connection_has_room(struct worker *worker, struct connection *connection, unsigned n);
+/* n descriptors went out with the reply. */
+void connection_sent(struct worker *worker, struct connection *connection, unsigned n);
+
+#endif

@@ -1,0 +1,90 @@
+#include "listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../common/log.h"
+#include "../common/util.h"
+#include "service.h"
+
+enum { BACKLOG = 4096 }; /* the kernel's net.core.somaxconn cuts it */
+
+void listener_init(struct listener *listener)
+{
+    *listener = (struct listener){ .fd = -1, .name = { .lock_fd = -1 } };
+}
+
+static const char *reason(int err)
+{
+    switch (err) {
+    case -EADDRINUSE: return "somebody serves it already (stop that one, or use -s with another path)";
+    case -EEXIST: return "something that is not a socket stands there (remove it, or use another path)";
+    case -EPERM: return "its directory is writable by others, or the socket there is somebody else's";
+    default: return strerror(-err);
+    }
+}
+
+static int make_directory_of(const char *path, mode_t mode)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash || slash == path)
+        return -ENOENT;
+    char dir[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    size_t len = (size_t)(slash - path);
+    if (len >= sizeof dir)
+        return -ENAMETOOLONG;
+    memcpy(dir, path, len);
+    dir[len] = '\0';
+    return mkdir(dir, mode) < 0 ? -errno : 0;
+}
+
+static int bind_socket(struct listener *listener, const struct config_socket *socket, bool privileged)
+{
+    struct sock_listen_options options = { SOCK_SEQPACKET, socket->mode, socket->gid, BACKLOG };
+    int fd = sock_listen(socket->path, &options, &listener->name);
+    if (fd == -ENOENT && make_directory_of(socket->path, privileged ? 0755 : 0700) == 0)
+        fd = sock_listen(socket->path, &options, &listener->name);
+    if (fd < 0) {
+        log_error("socket %s: %s", socket->path, reason(fd));
+        return fd;
+    }
+    listener->named = true;
+    snprintf(listener->display, sizeof listener->display, "%s", socket->path);
+    return fd;
+}
+
+static int set_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+int listener_open(struct listener *listener, const struct config_socket *socket, bool privileged)
+{
+    int fd = service_listen_fd(SOCK_SEQPACKET);
+    if (fd == -ENOENT) {
+        fd = bind_socket(listener, socket, privileged);
+    } else if (fd >= 0) {
+        int err = sock_set_receive_options(fd);
+        snprintf(listener->display, sizeof listener->display, "the socket of the service manager");
+        if (err < 0)
+            fd = (fd_close(fd), err);
+    }
+    if (fd < 0)
+        return fd;
+    listener->fd = fd;
+    /* Several workers are woken for one connection now and then: the late ones must not wait in accept(2). */
+    return set_nonblocking(fd);
+}
+
+void listener_close(struct listener *listener)
+{
+    if (listener->named)
+        sock_unlisten(&listener->name);
+    listener->named = false;
+    listener->fd = fd_close(listener->fd);
+}

@@ -1,0 +1,286 @@
+#include "request.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "../common/log.h"
+#include "../common/msg.h"
+#include "../common/util.h"
+#include "connection.h"
+#include "worker.h"
+
+/* What is the same for all entries of one message. */
+struct request {
+    struct wire_header header;
+    struct timespec begin;   /* CLOCK_MONOTONIC */
+    time_t now;              /* for until= */
+    int error;               /* nothing is opened: this is the answer for all entries */
+    const char *reason;
+};
+
+/* ---- audit ---- */
+
+static bool is_logged(const struct opener_result *result)
+{
+    enum policy_log log = result->rule ? result->rule->log : POLICY_LOG_ALL;
+    return log == POLICY_LOG_ALL || (log == POLICY_LOG_REFUSED && !result->allowed);
+}
+
+static uint32_t microseconds_since(const struct timespec *begin)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint32_t)((now.tv_sec - begin->tv_sec) * 1000000 + (now.tv_nsec - begin->tv_nsec) / 1000);
+}
+
+static const char *as_text(char out[static 64], const struct policy_rule *rule)
+{
+    if (!rule || rule->deny)
+        return NULL;
+    if (rule->as == POLICY_AS_BROKER)
+        return "broker";
+    if (rule->as == POLICY_AS_CALLER)
+        return "caller";
+    strcpy(out, "user:");
+    strncat(out, rule->as_user->name, 64 - sizeof "user:");
+    return out;
+}
+
+static void audit_exchange(struct worker *worker, const struct connection *connection, const struct request *request,
+                           const struct exchange *exchange, uint32_t latency)
+{
+    const struct opener_result *result = &exchange->result;
+    const struct policy_subject *subject = &connection->client->subject;
+    if (!is_logged(result))
+        return;
+    char as[64];
+    struct audit_record record = {
+        .allowed = result->allowed, .error = result->error, .reason = result->reason,
+        .rule_file = result->rule ? result->rule->file : NULL, .rule_line = result->rule ? result->rule->line : 0,
+        .rule_id = result->rule ? result->rule->id : NULL,
+        .generation = worker->setup->generation->number,
+        .uid = subject->uid, .gid = subject->gid, .pid = connection->pid,
+        .op = request->header.type == WIRE_CHECK ? "check" : "open",
+        .rights = opener_rights(exchange->entry.flags), .flags = exchange->entry.flags,
+        .path = exchange->entry.path, .path_len = exchange->entry.path_len,
+        .real = result->real_len ? result->real : NULL, .real_len = result->real_len,
+        .has_file = result->has_file, .dev = result->dev, .ino = result->ino,
+        .as = as_text(as, result->rule), .sealed = result->sealed, .latency_us = latency,
+    };
+    audit_add(worker->setup->audit, &record);
+}
+
+static void audit_all(struct worker *worker, const struct connection *connection, const struct request *request)
+{
+    uint32_t latency = microseconds_since(&request->begin);
+    for (unsigned i = 0; i < request->header.count; i++)
+        audit_exchange(worker, connection, request, &worker->exchanges[i], latency);
+}
+
+void request_malformed(struct worker *worker, struct connection *connection, int error)
+{
+    const struct policy_subject *subject = &connection->client->subject;
+    struct audit_record record = {
+        .error = error, .reason = "malformed", .op = "message", .generation = worker->setup->generation->number,
+        .uid = subject->uid, .gid = subject->gid, .pid = connection->pid,
+    };
+    audit_add(worker->setup->audit, &record);
+}
+
+/* ---- decide and open ---- */
+
+static void refuse_entry(struct exchange *exchange, int error, const char *reason)
+{
+    exchange->result.allowed = false;
+    exchange->result.error = error;
+    exchange->result.reason = reason;
+}
+
+static void serve_entry(struct worker *worker, const struct connection *connection, const struct request *request,
+                        struct exchange *exchange)
+{
+    const struct wire_entry *entry = &exchange->entry;
+    if (request->error) {
+        refuse_entry(exchange, request->error, request->reason);
+        return;
+    }
+    if (entry->error || wire_check_flags(entry->flags, entry->mode) || !path_is_clean(entry->path, entry->path_len)) {
+        refuse_entry(exchange, EINVAL, "malformed");
+        return;
+    }
+    char path[PATH_TEXT_MAX + 1];
+    memcpy(path, entry->path, entry->path_len);
+    path[entry->path_len] = '\0';
+    struct opener_request open = {
+        &connection->client->subject, path, entry->path_len, entry->flags, (mode_t)entry->mode, request->now,
+    };
+    if (request->header.type == WIRE_CHECK)
+        opener_check(&worker->opener, &open, &exchange->result);
+    else
+        opener_open(&worker->opener, &open, &exchange->result);
+}
+
+/* ---- reply ---- */
+
+static size_t encode_results(struct worker *worker, const struct request *request, int *fds, size_t *n_fds)
+{
+    struct wire_header header = request->header;
+    header.type |= WIRE_REPLY;
+    header.length = WIRE_HEADER_SIZE + header.count * (uint32_t)WIRE_RESULT_SIZE;
+    size_t at = wire_encode_header(worker->out, sizeof worker->out, &header);
+    *n_fds = 0;
+    for (unsigned i = 0; i < header.count; i++) {
+        const struct opener_result *result = &worker->exchanges[i].result;
+        struct wire_result wire = { result->error, result->rule ? result->rule->number : 0, WIRE_NO_FD };
+        if (result->fd >= 0) {
+            wire.fd_index = (uint32_t)*n_fds;
+            fds[(*n_fds)++] = result->fd;
+        }
+        at += wire_encode_result(worker->out + at, sizeof worker->out - at, &wire);
+    }
+    return at;
+}
+
+/* The kernel holds too many descriptors in flight for this user already (ETOOMANYREFS, unix(7)): as good as a quota. */
+static void withdraw_all(struct worker *worker, const struct request *request)
+{
+    for (unsigned i = 0; i < request->header.count; i++) {
+        struct exchange *exchange = &worker->exchanges[i];
+        if (exchange->result.fd < 0)
+            continue;
+        exchange->result.fd = fd_close(exchange->result.fd);
+        refuse_entry(exchange, EAGAIN, "quota");
+    }
+}
+
+static int send_results(struct worker *worker, struct connection *connection, const struct request *request)
+{
+    int fds[WIRE_MAX_ENTRIES];
+    size_t n_fds;
+    size_t len = encode_results(worker, request, fds, &n_fds);
+    int err = msg_send(connection->fd, worker->out, len, fds, n_fds, NULL, MSG_DONTWAIT);
+    if (err == -ETOOMANYREFS) {
+        withdraw_all(worker, request);
+        len = encode_results(worker, request, fds, &n_fds);
+        err = msg_send(connection->fd, worker->out, len, NULL, 0, NULL, MSG_DONTWAIT);
+    }
+    if (err == 0)
+        connection_sent(worker, connection, (unsigned)n_fds);
+    return err;
+}
+
+static void close_all(struct worker *worker, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        worker->exchanges[i].result.fd = fd_close(worker->exchanges[i].result.fd);
+}
+
+/* OPEN and CHECK. The reply goes out first, then the audit joins the batch. */
+static int serve_entries(struct worker *worker, struct connection *connection, const struct request *request,
+                         struct wire_reader *reader)
+{
+    unsigned count = request->header.count;
+    for (unsigned i = 0; i < count; i++) {
+        struct exchange *exchange = &worker->exchanges[i];
+        exchange->result = (struct opener_result){ .fd = -1, .real = worker->real[i] };
+        if (wire_next_entry(reader, &exchange->entry) != 1)
+            refuse_entry(exchange, EINVAL, "malformed");
+        else
+            serve_entry(worker, connection, request, exchange);
+    }
+    int err = send_results(worker, connection, request);
+    close_all(worker, count);
+    audit_all(worker, connection, request);
+    return err;
+}
+
+static int send_reply(struct worker *worker, struct connection *connection, const struct request *request, size_t body)
+{
+    struct wire_header header = request->header;
+    header.type |= WIRE_REPLY;
+    header.length = (uint32_t)(WIRE_HEADER_SIZE + body);
+    wire_encode_header(worker->out, sizeof worker->out, &header);
+    int err = msg_send(connection->fd, worker->out, header.length, NULL, 0, NULL, MSG_DONTWAIT);
+    if (err == 0)
+        connection_sent(worker, connection, 0);
+    return err;
+}
+
+static int serve_list(struct worker *worker, struct connection *connection, const struct request *request)
+{
+    size_t body = 0;
+    if (!request->error)
+        body = policy_list(worker->setup->generation->policy, &connection->client->subject, request->now,
+                           (char *)worker->out + WIRE_HEADER_SIZE, sizeof worker->out - WIRE_HEADER_SIZE);
+    return send_reply(worker, connection, request, body);
+}
+
+static int serve_hello(struct worker *worker, struct connection *connection, const struct request *request)
+{
+    struct wire_hello hello = {
+        WIRE_VERSION, WIRE_MAX_MESSAGE, WIRE_MAX_ENTRIES, worker->setup->generation->number,
+    };
+    size_t body = wire_encode_hello(worker->out + WIRE_HEADER_SIZE, sizeof worker->out - WIRE_HEADER_SIZE, &hello);
+    return send_reply(worker, connection, request, body);
+}
+
+/* ---- authenticate ---- */
+
+static bool is_sender(const struct connection *connection, const struct ucred *sender)
+{
+    const struct policy_subject *subject = &connection->client->subject;
+    struct peer peer = { .pid = connection->pid, .uid = subject->uid, .gid = subject->gid };
+    return peer_sent(&peer, sender);
+}
+
+/* The audit names who connected; who sent stands here, once for a connection. */
+static void warn_of_sender(struct connection *connection, const struct ucred *sender)
+{
+    if (connection->warned)
+        return;
+    connection->warned = true;
+    log_warning("a connection made by uid %u, pid %d is used by uid %u, pid %d: its requests are refused",
+                (unsigned)connection->client->subject.uid, (int)connection->pid, (unsigned)sender->uid,
+                (int)sender->pid);
+}
+
+/* Grounds to refuse the whole request before any of it is looked at. */
+static void admit(struct worker *worker, struct connection *connection, struct request *request,
+                  const struct ucred *sender)
+{
+    if (!is_sender(connection, sender)) {
+        warn_of_sender(connection, sender);
+        request->error = EPERM;
+        request->reason = "credentials";
+    } else if (worker->setup->config->audit_required && !audit_works(worker->setup->audit)) {
+        request->error = EACCES;
+        request->reason = "audit";
+    } else if (request->header.type == WIRE_OPEN &&
+               !connection_has_room(worker, connection, request->header.count)) {
+        request->error = EAGAIN;
+        request->reason = "quota";
+    }
+}
+
+int request_serve(struct worker *worker, struct connection *connection, size_t len, const struct ucred *sender)
+{
+    struct request request = { .error = 0 };
+    struct wire_reader reader;
+    int err = wire_decode_request(worker->in, len, &request.header, &reader);
+    if (err < 0) {
+        request_malformed(worker, connection, -err);
+        return err;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &request.begin);
+    request.now = time(NULL);
+    admit(worker, connection, &request, sender);
+    switch (request.header.type) {
+    case WIRE_LIST:
+        return serve_list(worker, connection, &request);
+    case WIRE_HELLO:
+        return serve_hello(worker, connection, &request);
+    default:
+        return serve_entries(worker, connection, &request, &reader);
+    }
+}

@@ -1,0 +1,169 @@
+#include "worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../common/log.h"
+#include "../common/msg.h"
+#include "../common/util.h"
+#include "connection.h"
+
+enum {
+    EVENTS_IN_A_TURN = 64,
+    DRAIN_REQUESTS = 256, /* of one connection, at the end */
+};
+
+/* ---- setting up ---- */
+
+/* Stopping comes from the supervisor alone: a service manager signals the whole group, and requests in flight would be lost. */
+static void ignore_signals(void)
+{
+    static const int ignored[] = { SIGPIPE, SIGINT, SIGHUP, SIGTERM };
+    for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
+        signal(ignored[i], SIG_IGN);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/*
+ * The kernel counts descriptors in flight by sending user, over all workers, against the RLIMIT_NOFILE of the sender (unix(7), ETOOMANYREFS): half of
+ * it is for all workers together, and a quarter of a worker's part the most for one user.
+ */
+static void set_flight_limits(struct worker *worker)
+{
+    struct rlimit limit = { 1024, 1024 };
+    getrlimit(RLIMIT_NOFILE, &limit);
+    unsigned part = (unsigned)(limit.rlim_cur / 2 / worker->setup->workers);
+    worker->in_flight_max = part > WIRE_MAX_ENTRIES ? part : WIRE_MAX_ENTRIES;
+    worker->in_flight_user_max = part / 4 > WIRE_MAX_ENTRIES ? part / 4 : WIRE_MAX_ENTRIES;
+}
+
+static int watch(struct worker *worker, int fd, uint32_t events, void *mark)
+{
+    struct epoll_event event = { .events = events, .data.ptr = mark };
+    return epoll_ctl(worker->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+/* Descriptors and memory are had before confinement, where that can be: what the loop needs later is little. */
+static int worker_init(struct worker *worker, const struct worker_setup *setup)
+{
+    worker->setup = setup;
+    worker->clients.policy = setup->generation->policy;
+    worker->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (worker->epoll < 0)
+        return -errno;
+    worker->reserve = fcntl(worker->epoll, F_DUPFD_CLOEXEC, 0);
+    worker->opener = (struct opener){
+        .generation = setup->generation,
+        .scratch = policy_scratch_new(setup->generation->policy),
+        .sealer = setup->sealer,
+    };
+    if (worker->reserve < 0 || !worker->opener.scratch)
+        return -ENOMEM;
+    set_flight_limits(worker);
+    int err = watch(worker, setup->listener, EPOLLIN | EPOLLEXCLUSIVE, (void *)&setup->listener);
+    return err < 0 ? err : watch(worker, setup->control, EPOLLIN, (void *)&setup->control);
+}
+
+static int worker_confine(struct worker *worker, struct worker_ready *ready)
+{
+    int err = confine_worker(worker->setup->plan, &ready->confinement);
+    if (err < 0)
+        return err;
+    worker->opener.proc_self_fd = ready->confinement.proc_self_fd;
+    bool can_switch = worker->setup->plan->privileged && worker->setup->plan->needs.identity;
+    worker->opener.assume = assume_new(can_switch);
+    return worker->opener.assume ? 0 : -ENOMEM;
+}
+
+/* ---- serving ---- */
+
+/* The supervisor sends the descriptor of a new sealer, or nothing any more. */
+static void control_receive(struct worker *worker)
+{
+    uint8_t byte;
+    struct msg_in in;
+    int got = msg_recv(worker->setup->control, &byte, sizeof byte, MSG_DONTWAIT, &in);
+    if (got == -EAGAIN || got == -EINTR)
+        return;
+    if (got != 1 || in.n_fds != 1) {
+        worker->draining = true;
+        return;
+    }
+    fd_close(worker->setup->sealer->sock);
+    worker->setup->sealer->sock = in.fds[0];
+}
+
+static void worker_turn(struct worker *worker, struct epoll_event *events, int n)
+{
+    worker->swept = false;
+    for (int i = 0; i < n; i++) {
+        void *mark = events[i].data.ptr;
+        if (mark == &worker->setup->control)
+            control_receive(worker);
+        else if (mark == &worker->setup->listener)
+            connection_accept(worker);
+        else
+            connection_serve(worker, mark, events[i].events);
+    }
+    audit_flush(worker->setup->audit);
+}
+
+/* What was sent before the end is answered, as far as its senders read their answers. */
+static void worker_drain(struct worker *worker)
+{
+    connection_accept(worker);
+    struct connection *next;
+    for (struct connection *c = worker->connections; c; c = next) {
+        next = c->next;
+        for (int i = 0; i < DRAIN_REQUESTS; i++)
+            if (!connection_serve(worker, c, EPOLLIN))
+                break;
+        audit_flush(worker->setup->audit);
+    }
+}
+
+static int worker_loop(struct worker *worker)
+{
+    struct epoll_event events[EVENTS_IN_A_TURN];
+    while (!worker->draining) {
+        int n = epoll_wait(worker->epoll, events, ARRAY_SIZE(events), -1);
+        if (n < 0 && errno != EINTR) {
+            log_error("epoll_wait: %s: this worker ends", strerror(errno));
+            return 1;
+        }
+        worker_turn(worker, events, n);
+    }
+    worker_drain(worker);
+    return 0;
+}
+
+int worker_run(const struct worker_setup *setup)
+{
+    struct worker *worker = mem_zalloc(1, sizeof *worker);
+    struct worker_ready ready = { .confinement = { .proc_self_fd = -1 } };
+    if (!worker)
+        return 1;
+    ignore_signals();
+    umask(0);
+    prctl(PR_SET_NAME, "fobd-worker");
+    int err = worker_init(worker, setup);
+    if (err == 0)
+        err = worker_confine(worker, &ready);
+    if (err == 0)
+        err = msg_send(setup->control, &ready, sizeof ready, NULL, 0, NULL, 0);
+    if (err < 0) {
+        log_error("a worker cannot start: %s", strerror(-err));
+        return 1;
+    }
+    return worker_loop(worker);
+}

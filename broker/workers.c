@@ -1,0 +1,299 @@
+#include "workers.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../common/log.h"
+#include "../common/msg.h"
+#include "../common/util.h"
+
+enum {
+    STEADY_MS = 10000,   /* who lived that long starts again at once */
+    DELAY_MIN_MS = 100,
+    DELAY_MAX_MS = 10000,
+};
+
+/* ---- back-off ---- */
+
+static void restart_began(struct restart *restart, int64_t now)
+{
+    restart->started = now;
+    restart->at = INT64_MAX;
+}
+
+static void restart_plan(struct restart *restart, int64_t now)
+{
+    if (now - restart->started >= STEADY_MS)
+        restart->delay = 0;
+    restart->at = now + restart->delay;
+    int64_t next = restart->delay ? restart->delay * 2 : DELAY_MIN_MS;
+    restart->delay = next > DELAY_MAX_MS ? DELAY_MAX_MS : next;
+}
+
+/* ---- children ---- */
+
+/* What fork(2) copied and the child must not have: everybody else's channels, and what is the supervisor's alone. */
+static void close_inherited(struct workers *workers, unsigned keep_channel)
+{
+    for (unsigned i = 0; i < workers->n; i++) {
+        fd_close(workers->slots[i].control);
+        if (i != keep_channel)
+            fd_close(workers->channels[i].sock);
+    }
+    fd_close_many(workers->private_fds, workers->n_private_fds);
+}
+
+static void run_child(struct workers *workers, unsigned slot, int control)
+{
+    close_inherited(workers, slot);
+    struct worker_setup setup = workers->setup;
+    setup.slot = slot;
+    setup.control = control;
+    setup.sealer = &workers->channels[slot];
+    _exit(worker_run(&setup));
+}
+
+static int start_worker(struct workers *workers, unsigned slot, int64_t now)
+{
+    struct workers_slot *s = &workers->slots[slot];
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    /* A reply that its predecessor did not wait for must not look like an answer to the new worker. */
+    workers->channels[slot].sequence += 1u << 16;
+    pid_t pid = fork();
+    if (pid == 0) {
+        fd_close(pair[0]);
+        run_child(workers, slot, pair[1]);
+    }
+    fd_close(pair[1]);
+    if (pid < 0) {
+        int err = -errno;
+        fd_close(pair[0]);
+        return err;
+    }
+    *s = (struct workers_slot){ .pid = pid, .control = pair[0], .restart = s->restart };
+    restart_began(&s->restart, now);
+    return 0;
+}
+
+static void close_channels(struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->n; i++)
+        workers->channels[i].sock = fd_close(workers->channels[i].sock);
+}
+
+/* Without a sealer directories are refused; everything else goes on. */
+static void start_sealer(struct workers *workers, int64_t now)
+{
+    close_channels(workers);
+    restart_began(&workers->sealer_restart, now);
+    pid_t pid = sealer_start(workers->channels, workers->n);
+    if (pid > 0) {
+        workers->sealer = pid;
+        return;
+    }
+    for (unsigned i = 0; i < workers->n; i++)
+        workers->channels[i].sock = -1;
+    log_warning("directories cannot be sealed and are refused: %s", strerror(-(int)pid));
+}
+
+static void send_channel(struct workers *workers, unsigned slot)
+{
+    const uint8_t byte = 0;
+    int err = msg_send(workers->slots[slot].control, &byte, sizeof byte, &workers->channels[slot].sock, 1, NULL,
+                       MSG_DONTWAIT);
+    if (err < 0)
+        log_warning("worker %u did not get its new sealer: %s", slot, strerror(-err));
+}
+
+int workers_start(struct workers *workers, const struct worker_setup *setup, const int *private_fds, size_t n, int64_t now)
+{
+    workers->setup = *setup;
+    workers->n = setup->workers < WORKERS_MAX ? setup->workers : WORKERS_MAX;
+    workers->sealer_restart.at = INT64_MAX;
+    memcpy(workers->private_fds, private_fds, n * sizeof *private_fds);
+    workers->n_private_fds = n;
+    for (unsigned i = 0; i < workers->n; i++) {
+        workers->slots[i].control = workers->channels[i].sock = -1;
+        workers->slots[i].restart.at = INT64_MAX;
+    }
+    if (setup->generation->needs.list)
+        start_sealer(workers, now);
+    for (unsigned i = 0; i < workers->n; i++) {
+        int err = start_worker(workers, i, now);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
+/* ---- hearing of them ---- */
+
+nfds_t workers_poll(const struct workers *workers, struct pollfd *polled)
+{
+    nfds_t n = 0;
+    for (unsigned i = 0; i < workers->n; i++)
+        if (workers->slots[i].control >= 0)
+            polled[n++] = (struct pollfd){ .fd = workers->slots[i].control, .events = POLLIN };
+    return n;
+}
+
+static struct workers_slot *slot_of_control(struct workers *workers, int fd)
+{
+    for (unsigned i = 0; i < workers->n; i++)
+        if (workers->slots[i].control == fd)
+            return &workers->slots[i];
+    return NULL;
+}
+
+/* End of file: the worker is gone, or going; waitpid(2) will tell. */
+static void receive_ready(struct workers *workers, struct workers_slot *slot)
+{
+    struct worker_ready ready;
+    ssize_t got = recv(slot->control, &ready, sizeof ready, MSG_DONTWAIT);
+    if (got == (ssize_t)sizeof ready) {
+        slot->ready = true;
+        workers->ready = ready;
+    } else if (got >= 0) {
+        slot->control = fd_close(slot->control);
+    }
+}
+
+void workers_receive(struct workers *workers, const struct pollfd *polled, nfds_t n)
+{
+    for (nfds_t i = 0; i < n; i++) {
+        struct workers_slot *slot = polled[i].revents ? slot_of_control(workers, polled[i].fd) : NULL;
+        if (slot)
+            receive_ready(workers, slot);
+    }
+    workers->started = workers->started || workers_all_ready(workers);
+}
+
+bool workers_all_ready(const struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->n; i++)
+        if (!workers->slots[i].ready)
+            return false;
+    return true;
+}
+
+static void log_death(const char *what, pid_t pid, int status)
+{
+    if (WIFSIGNALED(status))
+        log_error("%s (pid %d) was killed by signal %d (%s)", what, (int)pid, WTERMSIG(status),
+                  strsignal(WTERMSIG(status)));
+    else
+        log_error("%s (pid %d) ended with status %d", what, (int)pid, WEXITSTATUS(status));
+}
+
+static void worker_died(struct workers *workers, unsigned slot, int status, int64_t now)
+{
+    struct workers_slot *s = &workers->slots[slot];
+    bool finishing = s->control < 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (!finishing)
+        log_death("a worker", s->pid, status);
+    if (!s->ready && !workers->started)
+        workers->failed = true;
+    quota_forget_worker(workers->setup.quota, slot);
+    s->control = fd_close(s->control);
+    s->pid = 0;
+    s->ready = false;
+    restart_plan(&s->restart, now);
+}
+
+static void sealer_died(struct workers *workers, int status, int64_t now)
+{
+    log_death("the sealer", workers->sealer, status);
+    workers->sealer = 0;
+    restart_plan(&workers->sealer_restart, now);
+}
+
+void workers_reap(struct workers *workers, int64_t now)
+{
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == workers->sealer)
+            sealer_died(workers, status, now);
+        for (unsigned i = 0; i < workers->n; i++)
+            if (workers->slots[i].pid == pid)
+                worker_died(workers, i, status, now);
+    }
+}
+
+/* ---- again ---- */
+
+int64_t workers_next_start(const struct workers *workers)
+{
+    int64_t next = workers->sealer_restart.at;
+    for (unsigned i = 0; i < workers->n; i++)
+        if (workers->slots[i].restart.at < next)
+            next = workers->slots[i].restart.at;
+    return next;
+}
+
+void workers_restart(struct workers *workers, int64_t now)
+{
+    if (workers->sealer_restart.at <= now) {
+        start_sealer(workers, now);
+        for (unsigned i = 0; i < workers->n; i++)
+            if (workers->channels[i].sock >= 0 && workers->slots[i].control >= 0)
+                send_channel(workers, i);
+    }
+    for (unsigned i = 0; i < workers->n; i++) {
+        struct restart *restart = &workers->slots[i].restart;
+        if (restart->at > now)
+            continue;
+        int err = start_worker(workers, i, now);
+        if (err < 0) {
+            log_error("a worker cannot be started: %s (it is tried again)", strerror(-err));
+            restart_plan(restart, now);
+        }
+    }
+}
+
+/* ---- the end ---- */
+
+void workers_finish(struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->n; i++) {
+        workers->slots[i].control = fd_close(workers->slots[i].control);
+        workers->slots[i].restart.at = INT64_MAX;
+    }
+    workers->sealer_restart.at = INT64_MAX;
+}
+
+bool workers_alive(const struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->n; i++)
+        if (workers->slots[i].pid)
+            return true;
+    return false;
+}
+
+void workers_kill(struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->n; i++)
+        if (workers->slots[i].pid)
+            kill(workers->slots[i].pid, SIGKILL);
+}
+
+void workers_deinit(struct workers *workers)
+{
+    int status;
+    workers_finish(workers);
+    workers_kill(workers);
+    close_channels(workers);
+    if (workers->sealer)
+        kill(workers->sealer, SIGTERM);
+    for (unsigned i = 0; i < workers->n; i++)
+        if (workers->slots[i].pid)
+            waitpid(workers->slots[i].pid, &status, 0);
+    if (workers->sealer)
+        waitpid(workers->sealer, &status, 0);
+}

@@ -1,0 +1,652 @@
+/*
+ * fobd from start to end: sockets, policies good and bad, signals, workers that die, service managers, a user's own broker; and how its
+ * processes are confined. Numbers are rows of threats.md.
+ */
+#include "harness.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "../../common/msg.h"
+#include "../../common/sock.h"
+#include "../../common/util.h"
+
+static const char policy[] = "allow user:2001,user:2002 read,list @/pub/**\n";
+
+static void expect_served(struct client_env *env)
+{
+    int fd;
+    CHECK_EQ(open_once(env->broker, at(env->broker, "pub/a"), WIRE_READ, &fd), 0);
+    CHECK(fd_reads(fd, "pub a\n"));
+    CHECK_EQ(open_once(env->broker, at(env->broker, "pub/sub"), WIRE_DIRECTORY, NULL), 0);
+}
+
+static void expect_refused(struct client_env *env)
+{
+    CHECK_EQ(open_once(env->broker, at(env->broker, "pub/a"), WIRE_READ, NULL), EACCES);
+}
+
+/* Runs fobd to its end with the broker's configuration and these options; what it said is in out. */
+static int run_to_end(const struct broker *b, const char *const *arguments, char *out, size_t size)
+{
+    const char *log = at(b, "second.log");
+    unlink(log);
+    int status = child_wait(fobd_run(0, log, arguments));
+    if (file_read(log, out, size) < 0)
+        out[0] = '\0';
+    return status;
+}
+
+static char text[16384];
+
+/* ---- 143, 144: what stands at the socket's path ---- */
+
+static void test_144_second_daemon(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_begin(&b, policy);
+    const char *arguments[] = { "-f", at(&b, "fobd.conf"), NULL };
+    assert_int_equal(run_to_end(&b, arguments, text, sizeof text), 1);
+    assert_non_null(strstr(text, "serves it already"));
+    as_user(&b, ALICE, expect_served, NULL);
+    broker_finish(&b);
+}
+
+static void leave_stale_socket(const struct broker *b)
+{
+    struct sockaddr_un address;
+    int length = sock_address(&address, at(b, "sock")), sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(sock, (struct sockaddr *)&address, (socklen_t)length), 0);
+    close(sock);
+}
+
+static void test_143_stale_socket_is_replaced(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_prepare(&b);
+    leave_stale_socket(&b);
+    broker_start(&b, policy, "workers 1");
+    as_user(&b, ALICE, expect_served, NULL);
+    broker_finish(&b);
+}
+
+static void expect_start_to_fail(const char *policy_text, const char *said, void prepare(struct broker *))
+{
+    struct broker b;
+    broker_begin(&b, policy);
+    assert_int_equal(kill(b.pid, SIGTERM), 0);
+    assert_int_equal(child_wait(b.pid), 0);
+    b.pid = 0;
+    file_write(at(&b, "test.policy"), policy_text, 0644, 0);
+    prepare(&b);
+    const char *arguments[] = { "-f", at(&b, "fobd.conf"), NULL };
+    assert_int_equal(run_to_end(&b, arguments, text, sizeof text), 1);
+    if (!strstr(text, said))
+        print_error("said: %s", text);
+    assert_non_null(strstr(text, said));
+    broker_end(&b);
+}
+
+static void put_file(struct broker *b)
+{
+    file_write(at(b, "sock"), "precious", 0600, 0);
+}
+
+static void put_symlink(struct broker *b)
+{
+    assert_int_equal(symlink(at(b, "pub/a"), at(b, "sock")), 0);
+}
+
+static void open_directory_to_all(struct broker *b)
+{
+    assert_int_equal(chmod(b->dir, 0777), 0);
+}
+
+static void test_143_what_is_not_a_socket_stays(void **state)
+{
+    (void)state;
+    expect_start_to_fail("", "not a socket", put_file);
+    expect_start_to_fail("", "not a socket", put_symlink);
+    expect_start_to_fail("", "writable by others", open_directory_to_all);
+}
+
+/* ---- policies ---- */
+
+static void make_policy_writable(struct broker *b)
+{
+    assert_int_equal(chmod(at(b, "test.policy"), 0666), 0);
+}
+
+static void give_policy_away(struct broker *b)
+{
+    assert_int_equal(chown(at(b, "test.policy"), ALICE, 0), 0);
+}
+
+static void nothing(struct broker *b)
+{
+    (void)b;
+}
+
+static void test_88_unsafe_policies(void **state)
+{
+    (void)state;
+    expect_start_to_fail("allow any read /srv/**\n", "test.policy", make_policy_writable);
+    assert_non_null(strstr(text, "chmod"));
+    expect_start_to_fail("allow any read /srv/**\n", "test.policy", give_policy_away);
+}
+
+static void test_87_bad_policies(void **state)
+{
+    (void)state;
+    expect_start_to_fail("alow any read /srv/**\nallow user:nobody-of-that-name read /x\n", "test.policy:1:1: ", nothing);
+    assert_non_null(strstr(text, "test.policy:2:"));
+    expect_start_to_fail("allow any read /srv/**\nassert deny user:2001 read /srv/x\n", "test.policy:2:", nothing);
+}
+
+static void test_no_policy_refuses_all(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_prepare(&b);
+    broker_start(&b, "", "workers 1\n");
+    broker_end(&b);
+
+    broker_prepare(&b);
+    file_write(at(&b, "second.conf"), "", 0644, 0);
+    FILE *conf = fopen(at(&b, "second.conf"), "we");
+    fprintf(conf, "socket %s\npolicy %s/none.d\naudit file %s\nuser %d\nworkers 1\n", b.socket, b.dir, b.audit, WORKER_UID);
+    fclose(conf);
+    const char *arguments[] = { "-f", at(&b, "second.conf"), NULL };
+    b.pid = fobd_run(0, at(&b, "fobd.log"), arguments);
+    WAIT_FOR(file_read(at(&b, "fobd.log"), text, sizeof text) > 0 && strstr(text, "serving "));
+    assert_non_null(strstr(text, "every request is refused"));
+    as_user(&b, ALICE, expect_refused, NULL);
+    broker_end(&b);
+}
+
+/* ---- -t, -n, usage ---- */
+
+static void test_options(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_begin(&b, policy);
+    const char *good[] = { "-t", "-f", at(&b, "fobd.conf"), NULL };
+    assert_int_equal(run_to_end(&b, good, text, sizeof text), 0);
+    assert_string_equal(text, "");
+    file_write(at(&b, "bad.policy"), "allow\n", 0644, 0);
+    const char *bad[] = { "-t", "-f", at(&b, "fobd.conf"), "-p", at(&b, "bad.policy"), NULL };
+    assert_int_equal(run_to_end(&b, bad, text, sizeof text), 1);
+    assert_non_null(strstr(text, "bad.policy:1:"));
+    file_write(at(&b, "bad.conf"), "sokcet /x\nworkers none\n", 0644, 0);
+    const char *bad_config[] = { "-t", "-f", at(&b, "bad.conf"), NULL };
+    assert_int_equal(run_to_end(&b, bad_config, text, sizeof text), 1);
+    assert_non_null(strstr(text, "bad.conf:1: "));
+    assert_non_null(strstr(text, "bad.conf:2: "));
+    const char *print[] = { "-n", "-f", at(&b, "fobd.conf"), NULL };
+    assert_int_equal(run_to_end(&b, print, text, sizeof text), 0);
+    assert_non_null(strstr(text, "user 64999"));
+    const char *missing[] = { "-f", "/nonexistent/fobd.conf", NULL };
+    assert_int_equal(run_to_end(&b, missing, text, sizeof text), 1);
+    const char *unknown[] = { "-x", NULL };
+    assert_int_equal(run_to_end(&b, unknown, text, sizeof text), 2);
+    const char *operand[] = { "operand", NULL };
+    assert_int_equal(run_to_end(&b, operand, text, sizeof text), 2);
+    const char *help[] = { "-h", NULL };
+    assert_int_equal(run_to_end(&b, help, text, sizeof text), 0);
+    assert_non_null(strstr(text, "usage: fobd"));
+    as_user(&b, ALICE, expect_served, NULL);
+    broker_finish(&b);
+}
+
+/* ---- 101: what the kernel says of the processes ---- */
+
+static char *status_of(pid_t pid, const char *field)
+{
+    static char status[8192], value[8][128];
+    static unsigned next;
+    char path[64], *out = value[next++ % 8];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    assert_true(file_read(path, status, sizeof status) > 0);
+    char *line = strstr(status, field);
+    assert_non_null(line);
+    line += strlen(field);
+    while (isspace((unsigned char)*line) && *line != '\n')
+        line++;
+    size_t len = strcspn(line, "\n");
+    snprintf(out, 128, "%.*s", (int)len, line);
+    for (len = strlen(out); len && isspace((unsigned char)out[len - 1]);)
+        out[--len] = '\0';
+    return out;
+}
+
+static void expect_confined(const char *policy_text, unsigned long long capabilities)
+{
+    struct broker b;
+    broker_begin(&b, policy_text);
+    pid_t pids[8];
+    assert_int_equal(broker_workers(&b, pids, 8), 2);
+    for (int i = 0; i < 2; i++) {
+        assert_string_equal(status_of(pids[i], "Uid:"), "64999\t64999\t64999\t64999");
+        assert_string_equal(status_of(pids[i], "Gid:"), "64999\t64999\t64999\t64999");
+        assert_string_equal(status_of(pids[i], "Groups:"), "");
+        assert_int_equal(strtoull(status_of(pids[i], "CapPrm:"), NULL, 16), capabilities);
+        assert_int_equal(strtoull(status_of(pids[i], "CapEff:"), NULL, 16), capabilities);
+        assert_int_equal(strtoull(status_of(pids[i], "CapBnd:"), NULL, 16), capabilities);
+        assert_int_equal(strtoull(status_of(pids[i], "CapAmb:"), NULL, 16), 0);
+        assert_int_equal(strtoull(status_of(pids[i], "CapInh:"), NULL, 16), 0);
+        assert_string_equal(status_of(pids[i], "NoNewPrivs:"), "1");
+        assert_string_equal(status_of(pids[i], "Seccomp:"), "2");
+    }
+    const unsigned long long dac = 1 << 1 | 1 << 2;
+    assert_int_equal(strtoull(status_of(b.pid, "CapEff:"), NULL, 16) & dac, 0);
+    broker_finish(&b);
+}
+
+static void test_101_confinement(void **state)
+{
+    (void)state;
+    const unsigned long long override = 1 << 1, search = 1 << 2, setgid = 1 << 6, setuid = 1 << 7;
+    expect_confined("allow user:2001 read @/pub/**\n", search);
+    expect_confined("allow user:2001 write @/al/**\n", override);
+    expect_confined("allow user:2001 read,create,append @/al/**\n", override | search | setuid | setgid);
+    expect_confined("allow user:2001 read @/al/** as=caller\n", setuid | setgid);
+    expect_confined("", 0);
+}
+
+/* ---- 108: processes that die ---- */
+
+static void kill_all(const struct broker *b, int signal)
+{
+    pid_t pids[8];
+    int n = broker_workers(b, pids, 8);
+    assert_true(n > 0);
+    for (int i = 0; i < n; i++)
+        kill(pids[i], signal);
+}
+
+static bool have_new_workers(const struct broker *b, const pid_t *old, int n)
+{
+    pid_t pids[8];
+    int now = broker_workers(b, pids, 8);
+    for (int i = 0; i < now; i++)
+        for (int j = 0; j < n; j++)
+            if (pids[i] == old[j])
+                return false;
+    return now == n;
+}
+
+/* As root: alice could not kill them. */
+static void hold_connection(struct client_env *env)
+{
+    int fd, sock = raw_connect(env->broker);
+    CHECK_EQ(raw_open(sock, at(env->broker, "pub/a"), WIRE_READ, 0, &fd), 0);
+    kill_all(env->broker, SIGKILL);
+    CHECK_EQ(recv(sock, &(char){ 0 }, 1, 0), 0); /* the end of the connection, nothing else */
+    CHECK(fd_reads(fd, "pub a\n"));              /* what was given stays given */
+}
+
+static void test_108_workers_are_replaced(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_begin(&b, "allow user:0,user:2001 read,list @/pub/**\n");
+    for (int round = 0; round < 3; round++) {
+        pid_t old[8];
+        int n = broker_workers(&b, old, 8);
+        assert_int_equal(n, 2);
+        if (round == 0)
+            as_user(&b, 0, hold_connection, NULL);
+        else
+            kill_all(&b, SIGSEGV);
+        WAIT_FOR(have_new_workers(&b, old, n));
+        assert_true(have_new_workers(&b, old, n));
+        usleep(200000);
+        as_user(&b, ALICE, expect_served, NULL);
+    }
+    broker_finish(&b);
+}
+
+static pid_t find_sealer(const struct broker *b)
+{
+    char path[64], children[1024];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)b->pid, (int)b->pid);
+    assert_true(file_read(path, children, sizeof children) > 0);
+    for (char *word = strtok(children, " "); word; word = strtok(NULL, " ")) {
+        char comm[32];
+        snprintf(path, sizeof path, "/proc/%s/comm", word);
+        if (file_read(path, comm, sizeof comm) > 0 && strcmp(comm, "fobd-sealer\n") == 0)
+            return (pid_t)atoi(word);
+    }
+    return 0;
+}
+
+static void test_sealer_is_replaced(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_begin(&b, policy);
+    pid_t sealer = find_sealer(&b);
+    assert_true(sealer > 0);
+    kill(sealer, SIGKILL);
+    WAIT_FOR(find_sealer(&b) > 0 && find_sealer(&b) != sealer);
+    usleep(300000);
+    as_user(&b, ALICE, expect_served, NULL);
+    broker_finish(&b);
+}
+
+/* The supervisor killed: its workers go too, and the next start cleans up. */
+static void test_supervisor_killed(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_begin(&b, policy);
+    pid_t workers[8];
+    assert_int_equal(broker_workers(&b, workers, 8), 2);
+    kill(b.pid, SIGKILL);
+    child_wait(b.pid);
+    WAIT_FOR(kill(workers[0], 0) < 0 && kill(workers[1], 0) < 0);
+    assert_int_equal(kill(workers[0], 0), -1);
+    assert_int_equal(kill(workers[1], 0), -1);
+    unlink(at(&b, "fobd.log"));
+    broker_start(&b, policy, "workers 2");
+    as_user(&b, ALICE, expect_served, NULL);
+    broker_end(&b);
+}
+
+/* ---- 147: SIGTERM under load ---- */
+
+static void ask_until_end(struct client_env *env)
+{
+    int fd, sock = raw_connect(env->broker);
+    unsigned served = 0;
+    for (;;) {
+        int error = raw_open(sock, at(env->broker, "pub/a"), WIRE_READ, 0, &fd);
+        if (error < 0)
+            break;
+        CHECK_EQ(error, 0);
+        CHECK(fd_reads(fd, "pub a\n"));
+        close(fd);
+        served++;
+    }
+    CHECK(served > 0);
+}
+
+static void test_147_sigterm_under_load(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_begin(&b, policy);
+    pid_t askers[4];
+    for (int i = 0; i < 4; i++) {
+        askers[i] = fork();
+        if (askers[i] == 0)
+            _exit(as_user_groups(&b, ALICE, ALICE, NULL, 0, ask_until_end, NULL));
+    }
+    usleep(300000);
+    assert_int_equal(kill(b.pid, SIGTERM), 0);
+    assert_int_equal(child_wait(b.pid), 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(child_wait(askers[i]), 0);
+    assert_int_equal(access(b.socket, F_OK), -1);
+    b.pid = 0;
+    broker_end(&b);
+}
+
+/* ---- 74: replies that nobody reads; connections by user ---- */
+
+static void send_batch_unread(const struct broker *broker, int sock)
+{
+    static uint8_t out[WIRE_MAX_MESSAGE];
+    const char *path = at(broker, "pub/a");
+    size_t len = WIRE_HEADER_SIZE;
+    for (int i = 0; i < 253; i++)
+        len += wire_encode_entry(out + len, sizeof out - len, WIRE_READ, 0, path, strlen(path));
+    struct wire_header header = { (uint32_t)len, WIRE_OPEN, 253, 1 };
+    wire_encode_header(out, sizeof out, &header);
+    CHECK_EQ(msg_send(sock, out, len, NULL, 0, NULL, 0), 0);
+}
+
+static void pile_up(struct client_env *env)
+{
+    for (int i = 0; i < 120; i++)
+        send_batch_unread(env->broker, raw_connect(env->broker));
+    CHECK_EQ(write(((int *)env->data)[1], "p", 1), 1);
+    pause();
+}
+
+/* 120 connections with 253 descriptors each, unread, are more than the kernel lets one user have in flight. */
+static void test_74_unread_replies(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_begin(&b, policy);
+    b.uncounted = true;
+    int channel[2];
+    assert_int_equal(pipe2(channel, O_CLOEXEC), 0);
+    pid_t piler = fork();
+    if (piler == 0) {
+        if (setresgid(ALICE, ALICE, ALICE) | setresuid(ALICE, ALICE, ALICE))
+            _exit(1);
+        struct client_env env = { &b, channel };
+        pile_up(&env);
+    }
+    char byte;
+    assert_int_equal(read(channel[0], &byte, 1), 1);
+    as_user(&b, BOB, expect_served, NULL);
+    kill(piler, SIGKILL);
+    child_wait(piler);
+    close(channel[0]);
+    close(channel[1]);
+    assert_true(audit_count(&b, "\"reason\":\"quota\"", "EAGAIN") > 0);
+    broker_finish(&b);
+}
+
+static void connect_too_often(struct client_env *env)
+{
+    int socks[6], fd;
+    for (int i = 0; i < 6; i++)
+        socks[i] = raw_connect(env->broker);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(raw_open(socks[i], at(env->broker, "pub/a"), WIRE_READ, 0, &fd), 0);
+    for (int i = 4; i < 6; i++)
+        CHECK(recv(socks[i], &(char){ 0 }, 1, 0) <= 0);
+}
+
+static void test_76_connections_of_a_user(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_prepare(&b);
+    broker_start(&b, policy, "workers 2\nmax-connections-per-user 4");
+    as_user(&b, ALICE, connect_too_often, NULL);
+    as_user(&b, BOB, expect_served, NULL);
+    assert_int_equal(audit_count(&b, "\"op\":\"connect\"", "\"reason\":\"quota\""), 2);
+    usleep(100000);
+    as_user(&b, ALICE, expect_served, NULL);
+    broker_finish(&b);
+}
+
+/* ---- audit-required ---- */
+
+static void test_audit_required(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_prepare(&b);
+    assert_int_equal(mkdir(at(&b, "full"), 0755), 0);
+    if (mount("tmpfs", at(&b, "full"), "tmpfs", 0, "size=4096") < 0) {
+        broker_end(&b);
+        puts("skipped: cannot mount a tmpfs");
+        skip();
+    }
+    FILE *conf = fopen(at(&b, "full.conf"), "we");
+    fprintf(conf, "socket %s\npolicy %s/full.policy\naudit file %s/full/audit\naudit-required yes\nuser %d\nworkers 1\n", b.socket, b.dir, b.dir, WORKER_UID);
+    fclose(conf);
+    FILE *rules = fopen(at(&b, "full.policy"), "we");
+    fprintf(rules, "allow user:2001 read,list %s/pub/**\n", b.dir);
+    fclose(rules);
+    const char *arguments[] = { "-f", at(&b, "full.conf"), NULL };
+    b.pid = fobd_run(0, at(&b, "fobd.log"), arguments);
+    WAIT_FOR(file_read(at(&b, "fobd.log"), text, sizeof text) > 0 && strstr(text, "serving "));
+    as_user(&b, ALICE, expect_served, NULL);
+    static char filler[8192];
+    memset(filler, 'x', sizeof filler);
+    int fill = open(at(&b, "full/filler"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    while (write(fill, filler, sizeof filler) > 0)
+        ;
+    for (int i = 0; i < 40; i++) /* until the last block is full, and one loss is noticed */
+        as_user_groups(&b, ALICE, ALICE, NULL, 0, expect_served, NULL);
+    as_user(&b, ALICE, expect_refused, NULL);
+    assert_int_equal(ftruncate(fill, 0), 0);
+    close(fill);
+    unlink(at(&b, "full/filler"));
+    assert_int_equal(truncate(at(&b, "full/audit"), 0), 0);
+    as_user_groups(&b, ALICE, ALICE, NULL, 0, expect_refused, NULL);
+    as_user(&b, ALICE, expect_served, NULL);
+    umount2(at(&b, "full"), MNT_DETACH);
+    broker_end(&b);
+}
+
+/* ---- service managers ---- */
+
+static void test_146_readiness(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_prepare(&b);
+    char name[128];
+    snprintf(name, sizeof name, "%s", at(&b, "notify"));
+    struct sockaddr_un address;
+    int length = sock_address(&address, name), sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(sock, (struct sockaddr *)&address, (socklen_t)length), 0);
+    setenv("NOTIFY_SOCKET", name, 1);
+    broker_start(&b, policy, "workers 1");
+    unsetenv("NOTIFY_SOCKET");
+    char message[64];
+    ssize_t n = recv(sock, message, sizeof message, 0);
+    assert_true(n >= 7 && memcmp(message, "READY=1", 7) == 0);
+    broker_finish(&b);
+    n = recv(sock, message, sizeof message, 0);
+    assert_true(n >= 10 && memcmp(message, "STOPPING=1", 10) == 0);
+    close(sock);
+    setenv("NOTIFY_SOCKET", "/nonexistent/notify", 1);
+    broker_begin(&b, policy);
+    unsetenv("NOTIFY_SOCKET");
+    as_user(&b, ALICE, expect_served, NULL);
+    broker_finish(&b);
+}
+
+static void exec_activated(const struct broker *b, int listener)
+{
+    int log = open(at(b, "fobd.log"), O_WRONLY | O_CREAT | O_APPEND, 0666);
+    char pid[16], program[512];
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    snprintf(program, sizeof program, "%s/fobd", getenv("BUILD") ? getenv("BUILD") : "build");
+    setenv("LISTEN_PID", pid, 1);
+    setenv("LISTEN_FDS", "1", 1);
+    dup2(log, 2);
+    if (listener != 3)
+        dup2(listener, 3);
+    fcntl(3, F_SETFD, 0);
+    execl(program, "fobd", "-f", at(b, "fobd.conf"), (char *)NULL);
+    _exit(127);
+}
+
+static void test_socket_activation(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_begin(&b, policy); /* for the files */
+    assert_int_equal(kill(b.pid, SIGTERM), 0);
+    assert_int_equal(child_wait(b.pid), 0);
+    unlink(at(&b, "fobd.log"));
+    struct sockaddr_un address;
+    int length = sock_address(&address, b.socket), listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, (socklen_t)length), 0);
+    assert_int_equal(chmod(b.socket, 0666) | listen(listener, 16), 0);
+    b.pid = fork();
+    if (b.pid == 0)
+        exec_activated(&b, listener);
+    WAIT_FOR(file_read(at(&b, "fobd.log"), text, sizeof text) > 0 && strstr(text, "serving "));
+    as_user(&b, ALICE, expect_served, NULL);
+    assert_int_equal(kill(b.pid, SIGTERM), 0);
+    assert_int_equal(child_wait(b.pid), 0);
+    assert_int_equal(access(b.socket, F_OK), 0); /* the service manager's, not ours to remove */
+    close(listener);
+    b.pid = 0;
+    broker_end(&b);
+}
+
+/* ---- without privilege: a user's own broker ---- */
+
+static void ask_own_broker(struct client_env *env)
+{
+    const struct broker *b = env->broker;
+    int fd;
+    CHECK_EQ(open_once(b, at(b, "al/own"), WIRE_READ, &fd), 0);
+    CHECK(fd_reads(fd, "own\n"));
+    CHECK_EQ(open_once(b, at(b, "al/other"), WIRE_READ, NULL), EACCES);
+    CHECK_EQ(open_once(b, at(b, "secret/f"), WIRE_READ, NULL), EACCES);
+    CHECK_EQ(open_once(b, at(b, "pub/a"), WIRE_READ, NULL), EACCES); /* the policy allows, alice's rights do not */
+    CHECK_EQ(open_once(b, at(b, "pub/b"), WIRE_READ, NULL), 0);
+}
+
+static void test_own_broker(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_prepare(&b);
+    file_write(at(&b, "al/own"), "own\n", 0600, ALICE);
+    file_write(at(&b, "al/other"), "other\n", 0600, ALICE);
+    assert_int_equal(mkdir(at(&b, "al/run"), 0700), 0);
+    assert_int_equal(chown(at(&b, "al/run"), ALICE, ALICE), 0);
+    char rules[256];
+    snprintf(rules, sizeof rules, "allow user:2001 read %s %s/**\n", at(&b, "al/own"), at(&b, "pub"));
+    file_write(at(&b, "al/own.policy"), rules, 0644, ALICE);
+    snprintf(b.socket, sizeof b.socket, "%s", at(&b, "al/run/s"));
+    const char *arguments[] = { "-p", at(&b, "al/own.policy"), "-s", b.socket, NULL };
+    file_write(at(&b, "fobd.log"), "", 0666, 0);
+    b.pid = fobd_run(ALICE, at(&b, "fobd.log"), arguments);
+    WAIT_FOR(file_read(at(&b, "fobd.log"), text, sizeof text) > 0 && strstr(text, "serving "));
+    as_user(&b, ALICE, ask_own_broker, NULL);
+    pid_t workers[8];
+    assert_true(broker_workers(&b, workers, 8) > 0);
+    assert_string_equal(status_of(workers[0], "Uid:"), "2001\t2001\t2001\t2001");
+    assert_string_equal(status_of(workers[0], "NoNewPrivs:"), "1");
+    assert_string_equal(status_of(workers[0], "Seccomp:"), "2");
+    broker_end(&b);
+}
+
+int main(void)
+{
+    RUN_AS_ROOT();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_144_second_daemon),
+        cmocka_unit_test(test_143_stale_socket_is_replaced),
+        cmocka_unit_test(test_143_what_is_not_a_socket_stays),
+        cmocka_unit_test(test_88_unsafe_policies),
+        cmocka_unit_test(test_87_bad_policies),
+        cmocka_unit_test(test_no_policy_refuses_all),
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_101_confinement),
+        cmocka_unit_test(test_108_workers_are_replaced),
+        cmocka_unit_test(test_sealer_is_replaced),
+        cmocka_unit_test(test_supervisor_killed),
+        cmocka_unit_test(test_147_sigterm_under_load),
+        cmocka_unit_test(test_74_unread_replies),
+        cmocka_unit_test(test_76_connections_of_a_user),
+        cmocka_unit_test(test_audit_required),
+        cmocka_unit_test(test_146_readiness),
+        cmocka_unit_test(test_socket_activation),
+        cmocka_unit_test(test_own_broker),
+    };
+    return cmocka_run_group_tests_name("lifecycle", tests, NULL, NULL);
+}
