@@ -13,10 +13,10 @@
 
 struct assume {
     bool can_switch;
-    cap_t with_dac, without_dac;      /* made once: no allocation while serving */
-    struct assume_identity own;       /* at start */
+    cap_t with_dac, without_dac; /* made once: no allocation while serving */
+    struct assume_identity own;  /* at start */
     struct assume_identity now;
-    gid_t *own_groups, *now_groups;   /* what .groups point to */
+    gid_t *own_groups, *now_groups; /* what .groups point to */
     size_t now_cap;
 };
 
@@ -101,8 +101,8 @@ static int remember(struct assume *assume, const struct assume_identity *identit
 }
 
 /*
- * setgroups by syscall(2): the wrapper of libc is for all threads and allocates. setfsuid(2) and setfsgid(2) do not report
- * failure; a second call with an impossible id tells what is in force.
+ * setgroups by syscall(2): the wrapper of libc is for all threads and allocates. setfsuid(2) and setfsgid(2)
+ * do not report failure; a second call with an impossible id tells what is in force.
  */
 static bool switch_ids(const struct assume_identity *to)
 {
@@ -118,7 +118,8 @@ static int switch_to(struct assume *assume, const struct assume_identity *to)
     if (remember(assume, to) < 0)
         return -ENOMEM;
     if (!switch_ids(to) || cap_set_proc(to->dac ? assume->with_dac : assume->without_dac) < 0) {
-        log_error("cannot become uid %u for a request: %s: this worker ends", (unsigned)to->uid, strerror(errno));
+        log_error("cannot become uid %u for a request: %s: this worker ends", (unsigned)to->uid,
+                  strerror(errno));
         abort();
     }
     return 0;

@@ -14,7 +14,8 @@ static bool client_is(const struct client *client, const struct peer *peer)
 {
     const struct policy_subject *s = &client->subject;
     return s->uid == peer->uid && s->gid == peer->gid && s->n_groups == peer->n_groups &&
-           (peer->n_groups == 0 || memcmp(s->groups, peer->groups, peer->n_groups * sizeof *peer->groups) == 0);
+           (peer->n_groups == 0 ||
+            memcmp(s->groups, peer->groups, peer->n_groups * sizeof *peer->groups) == 0);
 }
 
 static struct user *user_ref(struct clients *clients, uid_t uid)

@@ -4,10 +4,12 @@
 #include "../common/util.h"
 #include "confine.h"
 
-static const cap_value_t used[] = { CAP_KILL, CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT };
+static const cap_value_t used[] = { CAP_KILL,    CAP_SETUID,    CAP_SETGID,
+                                    CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT };
 static const cap_value_t given[] = { CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH };
 
-/* Raises in `to` those of caps that `from` has permitted: a container may lack some, and the worker says which it misses. */
+/* Raises in `to` those of caps that `from` has permitted: a container may lack some, and the worker says
+ * which it misses. */
 static int copy_held(cap_t to, cap_t from, cap_flag_t flag, const cap_value_t *caps, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

@@ -18,11 +18,17 @@ enum { ACCEPTS_IN_A_TURN = 16 };
 
 /* ---- opening and closing ---- */
 
-static void audit_refused_connection(struct worker *worker, const struct peer *peer, int error, const char *reason)
+static void audit_refused_connection(struct worker *worker, const struct peer *peer, int error,
+                                     const char *reason)
 {
     struct audit_record record = {
-        .error = error, .reason = reason, .op = "connect", .generation = worker->setup->generation->number,
-        .uid = peer->uid, .gid = peer->gid, .pid = peer->pid,
+        .error = error,
+        .reason = reason,
+        .op = "connect",
+        .generation = worker->setup->generation->number,
+        .uid = peer->uid,
+        .gid = peer->gid,
+        .pid = peer->pid,
     };
     audit_add(worker->setup->audit, &record);
 }
@@ -38,7 +44,8 @@ static struct connection *connection_new(struct worker *worker, int fd, const st
     struct connection *connection = mem_zalloc(1, sizeof *connection);
     if (!connection)
         return NULL;
-    *connection = (struct connection){ .fd = fd, .pid = peer->pid, .client = client_ref(&worker->clients, peer) };
+    *connection =
+        (struct connection){ .fd = fd, .pid = peer->pid, .client = client_ref(&worker->clients, peer) };
     if (!connection->client || connection_watch(worker, connection, EPOLL_CTL_ADD, EPOLLIN) < 0) {
         if (connection->client)
             client_unref(&worker->clients, connection->client);
@@ -99,8 +106,9 @@ static void connection_open(struct worker *worker, int accepted)
 }
 
 /*
- * No descriptor left for accept(2): the connection would stay in the queue and epoll would report it for ever. The reserve is given up to
- * accept and close it: its client sees the end of the connection and may try again.
+ * No descriptor left for accept(2): the connection would stay in the queue and epoll would report it for
+ * ever. The reserve is given up to accept and close it: its client sees the end of the connection and may try
+ * again.
  */
 static void accept_and_drop(struct worker *worker)
 {
@@ -162,8 +170,8 @@ void connection_sent(struct worker *worker, struct connection *connection, unsig
 /* ---- reading ---- */
 
 /*
- * Its last reply is unread: wait for the client, not with it. EPOLLOUT edge-triggered fires whenever the client takes a message, though
- * the socket is writable all the time.
+ * Its last reply is unread: wait for the client, not with it. EPOLLOUT edge-triggered fires whenever the
+ * client takes a message, though the socket is writable all the time.
  */
 static void connection_pause(struct worker *worker, struct connection *connection)
 {

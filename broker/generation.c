@@ -10,8 +10,10 @@
 static int load_empty(struct generation *generation, const char *path, const struct policy_env *env)
 {
     struct policy_messages messages = { 0 };
-    log_warning("policy %s: no such file or directory: every request is refused (write a *.policy file there, "
-                "fob.policy(5))", path);
+    log_warning(
+        "policy %s: no such file or directory: every request is refused (write a *.policy file there, "
+        "fob.policy(5))",
+        path);
     int err = policy_load_text(&generation->policy, "(none)", "", 0, env, &messages);
     policy_messages_deinit(&messages);
     return err;

@@ -21,10 +21,14 @@ void listener_init(struct listener *listener)
 static const char *reason(int err)
 {
     switch (err) {
-    case -EADDRINUSE: return "somebody serves it already (stop that one, or use -s with another path)";
-    case -EEXIST: return "something that is not a socket stands there (remove it, or use another path)";
-    case -EPERM: return "its directory is writable by others, or the socket there is somebody else's";
-    default: return strerror(-err);
+    case -EADDRINUSE:
+        return "somebody serves it already (stop that one, or use -s with another path)";
+    case -EEXIST:
+        return "something that is not a socket stands there (remove it, or use another path)";
+    case -EPERM:
+        return "its directory is writable by others, or the socket there is somebody else's";
+    default:
+        return strerror(-err);
     }
 }
 

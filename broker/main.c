@@ -20,16 +20,15 @@ struct options {
     bool test, print, help;
 };
 
-static const char usage[] =
-    "usage: fobd [-f CONFIG] [-p POLICY] [-s SOCKET] [-n]\n"
-    "       fobd -t [-f CONFIG] [-p POLICY]\n"
-    "\n"
-    "  -f CONFIG  read CONFIG instead of /etc/fob/fobd.conf\n"
-    "  -p POLICY  the policy: a file, or a directory of *.policy files\n"
-    "  -s SOCKET  listen on SOCKET\n"
-    "  -t         check configuration and policy, print their errors, start nothing\n"
-    "  -n         print the configuration in force, check and start nothing\n"
-    "  -h         print this help\n";
+static const char usage[] = "usage: fobd [-f CONFIG] [-p POLICY] [-s SOCKET] [-n]\n"
+                            "       fobd -t [-f CONFIG] [-p POLICY]\n"
+                            "\n"
+                            "  -f CONFIG  read CONFIG instead of /etc/fob/fobd.conf\n"
+                            "  -p POLICY  the policy: a file, or a directory of *.policy files\n"
+                            "  -s SOCKET  listen on SOCKET\n"
+                            "  -t         check configuration and policy, print their errors, start nothing\n"
+                            "  -n         print the configuration in force, check and start nothing\n"
+                            "  -h         print this help\n";
 
 static int options_parse(struct options *options, int argc, char **argv)
 {
@@ -37,13 +36,26 @@ static int options_parse(struct options *options, int argc, char **argv)
     int option;
     while ((option = getopt(argc, argv, "f:p:s:tnh")) != -1) {
         switch (option) {
-        case 'f': options->config = optarg; break;
-        case 'p': options->policy = optarg; break;
-        case 's': options->socket = optarg; break;
-        case 't': options->test = true; break;
-        case 'n': options->print = true; break;
-        case 'h': options->help = true; break;
-        default: return -EINVAL;
+        case 'f':
+            options->config = optarg;
+            break;
+        case 'p':
+            options->policy = optarg;
+            break;
+        case 's':
+            options->socket = optarg;
+            break;
+        case 't':
+            options->test = true;
+            break;
+        case 'n':
+            options->print = true;
+            break;
+        case 'h':
+            options->help = true;
+            break;
+        default:
+            return -EINVAL;
         }
     }
     return optind == argc && !(options->test && options->print) ? 0 : -EINVAL;
@@ -106,7 +118,8 @@ int main(int argc, char **argv)
 {
     log_init("fobd");
     if (getauxval(AT_SECURE) || geteuid() != getuid()) {
-        log_error("started with another user's privilege (set-user-ID or file capabilities): not served by this version");
+        log_error("started with another user's privilege (set-user-ID or file capabilities): not served by "
+                  "this version");
         return EXIT_ERROR;
     }
     struct options options;

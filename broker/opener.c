@@ -39,8 +39,8 @@ unsigned opener_rights(uint32_t flags)
 }
 
 /* 0, or a refusal in the result. */
-static int decide(struct opener *o, const struct opener_request *rq, unsigned rights, const char *path, size_t len,
-                  struct opener_result *res)
+static int decide(struct opener *o, const struct opener_request *rq, unsigned rights, const char *path,
+                  size_t len, struct opener_result *res)
 {
     struct policy_decision decision;
     policy_decide(o->generation->policy, o->scratch, rq->subject, rights, path, len, rq->now, &decision);
@@ -80,8 +80,8 @@ static int target_open(const struct target *target, int flags, mode_t mode)
     return fd < 0 ? -errno : (int)fd;
 }
 
-static int target_init(struct target *target, const struct generation *generation, const struct policy_rule *rule,
-                       const char *path, size_t len, bool writes)
+static int target_init(struct target *target, const struct generation *generation,
+                       const struct policy_rule *rule, const char *path, size_t len, bool writes)
 {
     const struct mounts_root *root = mounts_find(&generation->mounts, path, len);
     if (!root)
@@ -100,8 +100,9 @@ static int target_init(struct target *target, const struct generation *generatio
 }
 
 /*
- * What stands there, before it is opened: opening a FIFO or a device is seen on its other side. A sealed tree follows no symlink
- * (MOUNT_ATTR_NOSYMFOLLOW), so a plain fstatat(2) will do; elsewhere the look itself must be pinned.
+ * What stands there, before it is opened: opening a FIFO or a device is seen on its other side. A sealed tree
+ * follows no symlink (MOUNT_ATTR_NOSYMFOLLOW), so a plain fstatat(2) will do; elsewhere the look itself must
+ * be pinned.
  */
 static int target_look(const struct target *target, struct stat *st)
 {
@@ -118,7 +119,8 @@ static struct assume_identity identity_of(const struct policy_subject *subject)
     return (struct assume_identity){ subject->uid, subject->gid, subject->groups, subject->n_groups, false };
 }
 
-static int assume_for(struct opener *o, const struct opener_request *rq, const struct policy_rule *rule, bool create)
+static int assume_for(struct opener *o, const struct opener_request *rq, const struct policy_rule *rule,
+                      bool create)
 {
     struct assume_identity identity = identity_of(rq->subject);
     switch (rule->as) {
@@ -133,7 +135,8 @@ static int assume_for(struct opener *o, const struct opener_request *rq, const s
     }
     if (!create)
         return assume_broker(o->assume);
-    /* The file is the caller's from its first moment (quota too), though the broker's rights make it: no chown, no window. */
+    /* The file is the caller's from its first moment (quota too), though the broker's rights make it: no
+     * chown, no window. */
     identity.dac = true;
     return assume_identity(o->assume, &identity);
 }
@@ -167,8 +170,8 @@ static uid_t expected_owner(const struct opener_request *rq, const struct policy
 }
 
 /* Takes `opened`. `flags` are what its checks need to know of the request. */
-static int finish_file(struct opener *o, const struct opener_request *rq, const struct target *target, int opened,
-                       uint32_t flags, struct opener_result *res)
+static int finish_file(struct opener *o, const struct opener_request *rq, const struct target *target,
+                       int opened, uint32_t flags, struct opener_result *res)
 {
     CLEANUP(fd_cleanup) int fd = opened;
     struct stat st;
@@ -202,7 +205,8 @@ static int create_file(struct opener *o, const struct opener_request *rq, const 
 {
     if (assume_for(o, rq, target->rule, true) < 0)
         return refuse(res, EPERM, "identity");
-    int flags = wire_flags_to_open(rq->flags & ~(uint32_t)WIRE_TRUNCATE) | O_EXCL | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW;
+    int flags = wire_flags_to_open(rq->flags & ~(uint32_t)WIRE_TRUNCATE) | O_EXCL | O_NONBLOCK | O_NOCTTY |
+                O_NOFOLLOW;
     int fd = target_open(target, flags, rq->mode & target->rule->mode & 0777);
     if (fd < 0)
         return kernel_says(res, fd);
@@ -211,7 +215,8 @@ static int create_file(struct opener *o, const struct opener_request *rq, const 
 
 /* ---- directories ---- */
 
-/* The directory on its ordinary mount, which the sealer can clone on every kernel; it must be the one that was opened in our clone. */
+/* The directory on its ordinary mount, which the sealer can clone on every kernel; it must be the one that
+ * was opened in our clone. */
 static int pin_ordinary(struct opener *o, const struct target *target, const struct stat *st)
 {
     const char *rel = target->path[1] ? target->path + 1 : ".";
@@ -238,7 +243,8 @@ static int seal_directory(struct opener *o, const struct opener_request *rq, con
     return give(res, fd_take(&fd));
 }
 
-/* Opened in the clone first: the kernel's checks of as= and the file's own, before the sealer makes a mount of it. */
+/* Opened in the clone first: the kernel's checks of as= and the file's own, before the sealer makes a mount
+ * of it. */
 static int open_directory(struct opener *o, const struct opener_request *rq, const struct target *target,
                           struct opener_result *res)
 {
@@ -249,7 +255,8 @@ static int open_directory(struct opener *o, const struct opener_request *rq, con
         return kernel_says(res, fd < 0 ? fd : -errno);
     note_file(res, &st, false);
     const char *reason;
-    int error = verify_file(o->generation, target, fd, &st, rq->flags, expected_owner(rq, target->rule), &reason);
+    int error =
+        verify_file(o->generation, target, fd, &st, rq->flags, expected_owner(rq, target->rule), &reason);
     if (error)
         return refuse(res, error, reason);
     if (target->rule->sealed)
@@ -273,7 +280,8 @@ static int decide_directory(struct opener *o, const struct opener_request *rq, s
 }
 
 /* One look, one open. -EAGAIN with error 0: the name changed in between, look again. */
-static int open_once(struct opener *o, const struct opener_request *rq, struct target *target, struct opener_result *res)
+static int open_once(struct opener *o, const struct opener_request *rq, struct target *target,
+                     struct opener_result *res)
 {
     bool creates = rq->flags & WIRE_CREATE;
     if (assume_for(o, rq, target->rule, false) < 0)
@@ -311,7 +319,8 @@ static int open_real(struct opener *o, const struct opener_request *rq, const ch
         return kernel_says(res, err);
     for (int round = 0; round < RACE_ROUNDS; round++) {
         err = open_once(o, rq, &target, res);
-        bool raced = (err == -EEXIST && !(rq->flags & WIRE_EXCLUSIVE)) || (err == -ENOENT && rq->flags & WIRE_CREATE);
+        bool raced =
+            (err == -EEXIST && !(rq->flags & WIRE_EXCLUSIVE)) || (err == -ENOENT && rq->flags & WIRE_CREATE);
         if (!raced)
             break;
     }
@@ -320,7 +329,8 @@ static int open_real(struct opener *o, const struct opener_request *rq, const ch
 
 /* ---- symlinks ---- */
 
-/* Follows every symlink of the request once, without opening anything; "/" stands for the root that the broker was started in. */
+/* Follows every symlink of the request once, without opening anything; "/" stands for the root that the
+ * broker was started in. */
 static int pin_through_links(struct opener *o, const struct opener_request *rq)
 {
     struct open_how how = {
@@ -353,8 +363,9 @@ static bool is_pinned(int pin, const struct opener_result *res)
 }
 
 /*
- * There are symlinks: the policy decides on the real path too. A link planted by a client can lead it only to what it may open anyhow; and whatever goes wrong
- * behind the link is one and the same EACCES, or links would tell what exists.
+ * There are symlinks: the policy decides on the real path too. A link planted by a client can lead it only to
+ * what it may open anyhow; and whatever goes wrong behind the link is one and the same EACCES, or links would
+ * tell what exists.
  */
 static int open_through_links(struct opener *o, const struct opener_request *rq, struct opener_result *res)
 {
@@ -394,7 +405,8 @@ void opener_open(struct opener *opener, const struct opener_request *request, st
     if (!result->allowed)
         return;
     int err = open_real(opener, request, request->path, request->len, result);
-    bool root_is_linked = err == -ENOENT && !mounts_find(&opener->generation->mounts, request->path, request->len);
+    bool root_is_linked =
+        err == -ENOENT && !mounts_find(&opener->generation->mounts, request->path, request->len);
     if ((err == -ELOOP || root_is_linked) && !(request->flags & WIRE_CREATE)) {
         const struct policy_rule *rule = result->rule;
         result_init(result);

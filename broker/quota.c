@@ -11,11 +11,13 @@
 #include "../common/util.h"
 
 /* A slot that counts 0 may be taken over by another uid; one that was never used ends a search. */
-struct slot { _Atomic uint32_t used, uid, count; };
+struct slot {
+    _Atomic uint32_t used, uid, count;
+};
 
 struct quota {
     unsigned workers, max_connections, max_per_user;
-    size_t slots;          /* for each worker: a power of 2, at least twice max_connections */
+    size_t slots; /* for each worker: a power of 2, at least twice max_connections */
     size_t mapped;
     _Atomic uint32_t *totals;
     struct slot *table;
@@ -44,7 +46,8 @@ struct quota *quota_new(unsigned workers, unsigned max_connections, unsigned max
         return NULL;
     }
     quota->totals = memory;
-    quota->table = (struct slot *)((char *)memory + (totals_size + sizeof(uint64_t) - 1) / sizeof(uint64_t) * sizeof(uint64_t));
+    quota->table = (struct slot *)((char *)memory + (totals_size + sizeof(uint64_t) - 1) / sizeof(uint64_t) *
+                                                        sizeof(uint64_t));
     return quota;
 }
 

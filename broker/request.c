@@ -13,9 +13,9 @@
 /* What is the same for all entries of one message. */
 struct request {
     struct wire_header header;
-    struct timespec begin;   /* CLOCK_MONOTONIC */
-    time_t now;              /* for until= */
-    int error;               /* nothing is opened: this is the answer for all entries */
+    struct timespec begin; /* CLOCK_MONOTONIC */
+    time_t now;            /* for until= */
+    int error;             /* nothing is opened: this is the answer for all entries */
     const char *reason;
 };
 
@@ -47,8 +47,8 @@ static const char *as_text(char out[static 64], const struct policy_rule *rule)
     return out;
 }
 
-static void audit_exchange(struct worker *worker, const struct connection *connection, const struct request *request,
-                           const struct exchange *exchange, uint32_t latency)
+static void audit_exchange(struct worker *worker, const struct connection *connection,
+                           const struct request *request, const struct exchange *exchange, uint32_t latency)
 {
     const struct opener_result *result = &exchange->result;
     const struct policy_subject *subject = &connection->client->subject;
@@ -56,22 +56,35 @@ static void audit_exchange(struct worker *worker, const struct connection *conne
         return;
     char as[64];
     struct audit_record record = {
-        .allowed = result->allowed, .error = result->error, .reason = result->reason,
-        .rule_file = result->rule ? result->rule->file : NULL, .rule_line = result->rule ? result->rule->line : 0,
+        .allowed = result->allowed,
+        .error = result->error,
+        .reason = result->reason,
+        .rule_file = result->rule ? result->rule->file : NULL,
+        .rule_line = result->rule ? result->rule->line : 0,
         .rule_id = result->rule ? result->rule->id : NULL,
         .generation = worker->setup->generation->number,
-        .uid = subject->uid, .gid = subject->gid, .pid = connection->pid,
+        .uid = subject->uid,
+        .gid = subject->gid,
+        .pid = connection->pid,
         .op = request->header.type == WIRE_CHECK ? "check" : "open",
-        .rights = opener_rights(exchange->entry.flags), .flags = exchange->entry.flags,
-        .path = exchange->entry.path, .path_len = exchange->entry.path_len,
-        .real = result->real_len ? result->real : NULL, .real_len = result->real_len,
-        .has_file = result->has_file, .dev = result->dev, .ino = result->ino,
-        .as = as_text(as, result->rule), .sealed = result->sealed, .latency_us = latency,
+        .rights = opener_rights(exchange->entry.flags),
+        .flags = exchange->entry.flags,
+        .path = exchange->entry.path,
+        .path_len = exchange->entry.path_len,
+        .real = result->real_len ? result->real : NULL,
+        .real_len = result->real_len,
+        .has_file = result->has_file,
+        .dev = result->dev,
+        .ino = result->ino,
+        .as = as_text(as, result->rule),
+        .sealed = result->sealed,
+        .latency_us = latency,
     };
     audit_add(worker->setup->audit, &record);
 }
 
-static void audit_all(struct worker *worker, const struct connection *connection, const struct request *request)
+static void audit_all(struct worker *worker, const struct connection *connection,
+                      const struct request *request)
 {
     uint32_t latency = microseconds_since(&request->begin);
     for (unsigned i = 0; i < request->header.count; i++)
@@ -82,8 +95,13 @@ void request_malformed(struct worker *worker, struct connection *connection, int
 {
     const struct policy_subject *subject = &connection->client->subject;
     struct audit_record record = {
-        .error = error, .reason = "malformed", .op = "message", .generation = worker->setup->generation->number,
-        .uid = subject->uid, .gid = subject->gid, .pid = connection->pid,
+        .error = error,
+        .reason = "malformed",
+        .op = "message",
+        .generation = worker->setup->generation->number,
+        .uid = subject->uid,
+        .gid = subject->gid,
+        .pid = connection->pid,
     };
     audit_add(worker->setup->audit, &record);
 }
@@ -97,15 +115,16 @@ static void refuse_entry(struct exchange *exchange, int error, const char *reaso
     exchange->result.reason = reason;
 }
 
-static void serve_entry(struct worker *worker, const struct connection *connection, const struct request *request,
-                        struct exchange *exchange)
+static void serve_entry(struct worker *worker, const struct connection *connection,
+                        const struct request *request, struct exchange *exchange)
 {
     const struct wire_entry *entry = &exchange->entry;
     if (request->error) {
         refuse_entry(exchange, request->error, request->reason);
         return;
     }
-    if (entry->error || wire_check_flags(entry->flags, entry->mode) || !path_is_clean(entry->path, entry->path_len)) {
+    if (entry->error || wire_check_flags(entry->flags, entry->mode) ||
+        !path_is_clean(entry->path, entry->path_len)) {
         refuse_entry(exchange, EINVAL, "malformed");
         return;
     }
@@ -142,7 +161,8 @@ static size_t encode_results(struct worker *worker, const struct request *reques
     return at;
 }
 
-/* The kernel holds too many descriptors in flight for this user already (ETOOMANYREFS, unix(7)): as good as a quota. */
+/* The kernel holds too many descriptors in flight for this user already (ETOOMANYREFS, unix(7)): as good as a
+ * quota. */
 static void withdraw_all(struct worker *worker, const struct request *request)
 {
     for (unsigned i = 0; i < request->header.count; i++) {
@@ -195,7 +215,8 @@ static int serve_entries(struct worker *worker, struct connection *connection, c
     return err;
 }
 
-static int send_reply(struct worker *worker, struct connection *connection, const struct request *request, size_t body)
+static int send_reply(struct worker *worker, struct connection *connection, const struct request *request,
+                      size_t body)
 {
     struct wire_header header = request->header;
     header.type |= WIRE_REPLY;
@@ -219,9 +240,13 @@ static int serve_list(struct worker *worker, struct connection *connection, cons
 static int serve_hello(struct worker *worker, struct connection *connection, const struct request *request)
 {
     struct wire_hello hello = {
-        WIRE_VERSION, WIRE_MAX_MESSAGE, WIRE_MAX_ENTRIES, worker->setup->generation->number,
+        WIRE_VERSION,
+        WIRE_MAX_MESSAGE,
+        WIRE_MAX_ENTRIES,
+        worker->setup->generation->number,
     };
-    size_t body = wire_encode_hello(worker->out + WIRE_HEADER_SIZE, sizeof worker->out - WIRE_HEADER_SIZE, &hello);
+    size_t body =
+        wire_encode_hello(worker->out + WIRE_HEADER_SIZE, sizeof worker->out - WIRE_HEADER_SIZE, &hello);
     return send_reply(worker, connection, request, body);
 }
 
@@ -263,7 +288,8 @@ static void admit(struct worker *worker, struct connection *connection, struct r
     }
 }
 
-int request_serve(struct worker *worker, struct connection *connection, size_t len, const struct ucred *sender)
+int request_serve(struct worker *worker, struct connection *connection, size_t len,
+                  const struct ucred *sender)
 {
     struct request request = { .error = 0 };
     struct wire_reader reader;

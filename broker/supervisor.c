@@ -35,8 +35,8 @@ struct supervisor {
     struct listener listener;
     struct confine_plan plan;
     struct workers workers;
-    int signals;            /* signalfd(2) */
-    int64_t stop_deadline;  /* milliseconds; 0: not stopping */
+    int signals;           /* signalfd(2) */
+    int64_t stop_deadline; /* milliseconds; 0: not stopping */
 };
 
 static int64_t now_ms(void)
@@ -80,8 +80,9 @@ static int open_audit(struct supervisor *s)
         log_error("audit %s: %s (decisions could not be recorded)", sink, strerror(-err));
         return err;
     }
-    log_warning("audit %s: %s: decisions are NOT recorded (audit file PATH, or audit stderr, in fobd.conf(5))", sink,
-                strerror(-err));
+    log_warning(
+        "audit %s: %s: decisions are NOT recorded (audit file PATH, or audit stderr, in fobd.conf(5))", sink,
+        strerror(-err));
     return audit_open(&s->audit, CONFIG_AUDIT_NONE, NULL);
 }
 
@@ -144,8 +145,13 @@ static int start_workers(struct supervisor *s)
     if (!s->quota)
         return -ENOMEM;
     struct worker_setup setup = {
-        .config = s->config, .generation = &s->generation, .plan = &s->plan, .audit = s->audit, .quota = s->quota,
-        .listener = s->listener.fd, .workers = n,
+        .config = s->config,
+        .generation = &s->generation,
+        .plan = &s->plan,
+        .audit = s->audit,
+        .quota = s->quota,
+        .listener = s->listener.fd,
+        .workers = n,
     };
     int private_fds[] = { s->signals, s->listener.name.lock_fd, service_notify_fd() };
     return workers_start(&s->workers, &setup, private_fds, ARRAY_SIZE(private_fds), now_ms());
@@ -190,8 +196,8 @@ static void report_start(const struct supervisor *s)
     char text[CONFINE_TEXT];
     const struct confine_state *state = &s->workers.ready.confinement;
     log_info("serving %s: policy %s: %u rules; %u workers as uid %u, confined by %s", s->listener.display,
-             s->config->policy, (unsigned)policy_rule_count(s->generation.policy), s->workers.n, (unsigned)s->plan.uid,
-             confine_text(text, state->done));
+             s->config->policy, (unsigned)policy_rule_count(s->generation.policy), s->workers.n,
+             (unsigned)s->plan.uid, confine_text(text, state->done));
     report_missing(state);
     service_notify("READY=1");
 }

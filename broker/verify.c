@@ -24,19 +24,26 @@ int target_pin(int tree, const char *rel, int flags)
 unsigned verify_type(mode_t mode)
 {
     switch (mode & S_IFMT) {
-    case S_IFREG: return POLICY_TYPE_FILE;
-    case S_IFDIR: return POLICY_TYPE_DIR;
-    case S_IFIFO: return POLICY_TYPE_FIFO;
-    case S_IFSOCK: return POLICY_TYPE_SOCKET;
-    case S_IFCHR: return POLICY_TYPE_CHR;
-    case S_IFBLK: return POLICY_TYPE_BLK;
-    default: return 0;
+    case S_IFREG:
+        return POLICY_TYPE_FILE;
+    case S_IFDIR:
+        return POLICY_TYPE_DIR;
+    case S_IFIFO:
+        return POLICY_TYPE_FIFO;
+    case S_IFSOCK:
+        return POLICY_TYPE_SOCKET;
+    case S_IFCHR:
+        return POLICY_TYPE_CHR;
+    case S_IFBLK:
+        return POLICY_TYPE_BLK;
+    default:
+        return 0;
     }
 }
 
 /*
- * The directory that holds the opened file, from a descriptor: it is pinned first and then must have this very inode under the
- * last component, so that nobody can show us a better directory by renaming.
+ * The directory that holds the opened file, from a descriptor: it is pinned first and then must have this
+ * very inode under the last component, so that nobody can show us a better directory by renaming.
  */
 static int stat_parent(const struct target *target, const struct stat *file, struct stat *parent)
 {
@@ -63,7 +70,8 @@ static bool others_can_write(const struct stat *dir)
     return (dir->st_uid != 0 && dir->st_uid != own) || (dir->st_mode & (S_IWGRP | S_IWOTH));
 }
 
-/* A second name could be anybody's file, linked in by who can write the directory (fs.protected_hardlinks may be off). */
+/* A second name could be anybody's file, linked in by who can write the directory (fs.protected_hardlinks may
+ * be off). */
 static bool links_are_safe(const struct target *target, const struct stat *st)
 {
     struct stat parent;
@@ -86,8 +94,8 @@ static bool owner_is_expected(const struct target *target, const struct stat *st
 }
 
 /*
- * Writing to a set-user-ID file is how a program is replaced; reading is harmless through a sealed clone, which is nosuid and noexec,
- * and execveat(2) with privilege through a plain descriptor.
+ * Writing to a set-user-ID file is how a program is replaced; reading is harmless through a sealed clone,
+ * which is nosuid and noexec, and execveat(2) with privilege through a plain descriptor.
  */
 static bool privileged_file_is_safe(const struct target *target, const struct stat *st, uint32_t flags)
 {
@@ -97,8 +105,10 @@ static bool privileged_file_is_safe(const struct target *target, const struct st
     return target->sealed && !(flags & (WIRE_WRITE | WIRE_APPEND | WIRE_CREATE | WIRE_TRUNCATE));
 }
 
-/* The policy knows the pseudo file systems that were mounted when it was loaded; one that came since was not named by any rule. */
-static bool file_system_is_named(const struct generation *generation, const struct target *target, int fd, dev_t dev)
+/* The policy knows the pseudo file systems that were mounted when it was loaded; one that came since was not
+ * named by any rule. */
+static bool file_system_is_named(const struct generation *generation, const struct target *target, int fd,
+                                 dev_t dev)
 {
     if (!mounts_device(&generation->mounts, dev, fd).pseudo)
         return true;
@@ -110,13 +120,14 @@ static bool file_system_is_named(const struct generation *generation, const stru
     return false;
 }
 
-int verify_file(const struct generation *generation, const struct target *target, int fd, const struct stat *st, uint32_t flags,
-                uid_t caller, const char **reason)
+int verify_file(const struct generation *generation, const struct target *target, int fd,
+                const struct stat *st, uint32_t flags, uid_t caller, const char **reason)
 {
     *reason = "type";
     if (!(verify_type(st->st_mode) & target->rule->types))
         return EPERM;
-    if (!privileged_file_is_safe(target, st, flags) || !file_system_is_named(generation, target, fd, st->st_dev))
+    if (!privileged_file_is_safe(target, st, flags) ||
+        !file_system_is_named(generation, target, fd, st->st_dev))
         return EPERM;
     *reason = "links";
     if (!links_are_safe(target, st))

@@ -23,7 +23,8 @@ enum {
 
 /* ---- setting up ---- */
 
-/* Stopping comes from the supervisor alone: a service manager signals the whole group, and requests in flight would be lost. */
+/* Stopping comes from the supervisor alone: a service manager signals the whole group, and requests in flight
+ * would be lost. */
 static void ignore_signals(void)
 {
     static const int ignored[] = { SIGPIPE, SIGINT, SIGHUP, SIGTERM };
@@ -35,8 +36,9 @@ static void ignore_signals(void)
 }
 
 /*
- * The kernel counts descriptors in flight by sending user, over all workers, against the RLIMIT_NOFILE of the sender (unix(7), ETOOMANYREFS): half of
- * it is for all workers together, and a quarter of a worker's part the most for one user.
+ * The kernel counts descriptors in flight by sending user, over all workers, against the RLIMIT_NOFILE of the
+ * sender (unix(7), ETOOMANYREFS): half of it is for all workers together, and a quarter of a worker's part
+ * the most for one user.
  */
 static void set_flight_limits(struct worker *worker)
 {
@@ -53,7 +55,8 @@ static int watch(struct worker *worker, int fd, uint32_t events, void *mark)
     return epoll_ctl(worker->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-/* Descriptors and memory are had before confinement, where that can be: what the loop needs later is little. */
+/* Descriptors and memory are had before confinement, where that can be: what the loop needs later is little.
+ */
 static int worker_init(struct worker *worker, const struct worker_setup *setup)
 {
     worker->setup = setup;

@@ -12,7 +12,7 @@
 #include "../common/util.h"
 
 enum {
-    STEADY_MS = 10000,   /* who lived that long starts again at once */
+    STEADY_MS = 10000, /* who lived that long starts again at once */
     DELAY_MIN_MS = 100,
     DELAY_MAX_MS = 10000,
 };
@@ -36,7 +36,8 @@ static void restart_plan(struct restart *restart, int64_t now)
 
 /* ---- children ---- */
 
-/* What fork(2) copied and the child must not have: everybody else's channels, and what is the supervisor's alone. */
+/* What fork(2) copied and the child must not have: everybody else's channels, and what is the supervisor's
+ * alone. */
 static void close_inherited(struct workers *workers, unsigned keep_channel)
 {
     for (unsigned i = 0; i < workers->n; i++) {
@@ -105,13 +106,14 @@ static void start_sealer(struct workers *workers, int64_t now)
 static void send_channel(struct workers *workers, unsigned slot)
 {
     const uint8_t byte = 0;
-    int err = msg_send(workers->slots[slot].control, &byte, sizeof byte, &workers->channels[slot].sock, 1, NULL,
-                       MSG_DONTWAIT);
+    int err = msg_send(workers->slots[slot].control, &byte, sizeof byte, &workers->channels[slot].sock, 1,
+                       NULL, MSG_DONTWAIT);
     if (err < 0)
         log_warning("worker %u did not get its new sealer: %s", slot, strerror(-err));
 }
 
-int workers_start(struct workers *workers, const struct worker_setup *setup, const int *private_fds, size_t n, int64_t now)
+int workers_start(struct workers *workers, const struct worker_setup *setup, const int *private_fds, size_t n,
+                  int64_t now)
 {
     workers->setup = *setup;
     workers->n = setup->workers < WORKERS_MAX ? setup->workers : WORKERS_MAX;

@@ -1,5 +1,6 @@
 #include "harness.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
@@ -188,6 +189,25 @@ static int count_worker_fds(const struct broker *broker)
     return sum;
 }
 
+const char *status_of(pid_t pid, const char *field)
+{
+    static char status[8192], value[8][128];
+    static unsigned next;
+    char path[64], *out = value[next++ % 8];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    assert_true(file_read(path, status, sizeof status) > 0);
+    char *line = strstr(status, field);
+    assert_non_null(line);
+    line += strlen(field);
+    while (isspace((unsigned char)*line) && *line != '\n')
+        line++;
+    size_t len = strcspn(line, "\n");
+    snprintf(out, 128, "%.*s", (int)len, line);
+    for (len = strlen(out); len && isspace((unsigned char)out[len - 1]);)
+        out[--len] = '\0';
+    return out;
+}
+
 /* Shared with the clients: entries that were asked for since the broker began. */
 static unsigned *requests;
 
@@ -215,8 +235,8 @@ void broker_start(struct broker *broker, const char *policy, const char *config)
         requests = mmap(NULL, sizeof *requests, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     *requests = 0;
     char text[2048];
-    snprintf(text, sizeof text, "socket @/sock\npolicy @/test.policy\naudit file @/audit.log\nuser %d\n%s\n", WORKER_UID,
-             config);
+    snprintf(text, sizeof text, "socket @/sock\npolicy @/test.policy\naudit file @/audit.log\nuser %d\n%s\n",
+             WORKER_UID, config);
     write_template(broker, "fobd.conf", text);
     write_template(broker, "test.policy", policy);
     const char *arguments[] = { "-f", at(broker, "fobd.conf"), NULL };
@@ -270,8 +290,12 @@ void broker_finish(struct broker *broker)
     WAIT_FOR(count_zombies(broker) == 0);
     assert_int_equal(count_zombies(broker), 0);
     if (!broker->uncounted) {
-        WAIT_FOR(audit_count(broker, "\"op\":\"open\"", NULL) + audit_count(broker, "\"op\":\"check\"", NULL) >= (int)*requests);
-        assert_int_equal(audit_count(broker, "\"op\":\"open\"", NULL) + audit_count(broker, "\"op\":\"check\"", NULL), *requests);
+        WAIT_FOR(audit_count(broker, "\"op\":\"open\"", NULL) +
+                     audit_count(broker, "\"op\":\"check\"", NULL) >=
+                 (int)*requests);
+        assert_int_equal(audit_count(broker, "\"op\":\"open\"", NULL) +
+                             audit_count(broker, "\"op\":\"check\"", NULL),
+                         *requests);
     }
     broker_end(broker);
 }
@@ -313,7 +337,8 @@ void skip_in_client(const char *reason)
     _exit(STATUS_SKIPPED);
 }
 
-int as_user_groups(const struct broker *broker, uid_t uid, gid_t gid, const gid_t *groups, size_t n, client_fn *fn, void *data)
+int as_user_groups(const struct broker *broker, uid_t uid, gid_t gid, const gid_t *groups, size_t n,
+                   client_fn *fn, void *data)
 {
     fflush(NULL);
     pid_t pid = fork();
@@ -348,8 +373,8 @@ int raw_ask(int sock, int op, const char *path, size_t len, uint32_t flags, uint
 {
     static uint8_t out[WIRE_MAX_MESSAGE], in[4096];
     static struct msg_in message;
-    size_t size = WIRE_HEADER_SIZE +
-                  wire_encode_entry(out + WIRE_HEADER_SIZE, sizeof out - WIRE_HEADER_SIZE, flags, mode, path, len);
+    size_t size = WIRE_HEADER_SIZE + wire_encode_entry(out + WIRE_HEADER_SIZE, sizeof out - WIRE_HEADER_SIZE,
+                                                       flags, mode, path, len);
     struct wire_header header = { (uint32_t)size, (uint16_t)op, 1, 42 };
     wire_encode_header(out, sizeof out, &header);
     *fd = -1;

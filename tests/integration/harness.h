@@ -1,9 +1,10 @@
 /*
- * Integration tests: a real, confined fobd in a directory of its own, and clients that are real processes of real uids.
+ * Integration tests: a real, confined fobd in a directory of its own, and clients that are real processes of
+ * real uids.
  *
- * A test starts a broker, runs clients as users, and ends with broker_finish(), which holds what must be true after every test:
- * another user is still answered, the workers' descriptors are back to their number, no zombie is left, and there is exactly one audit
- * record for every entry that a client asked for.
+ * A test starts a broker, runs clients as users, and ends with broker_finish(), which holds what must be true
+ * after every test: another user is still answered, the workers' descriptors are back to their number, no
+ * zombie is left, and there is exactly one audit record for every entry that a client asked for.
  */
 #ifndef FOB_TESTS_HARNESS_H
 #define FOB_TESTS_HARNESS_H
@@ -29,20 +30,22 @@
 enum { ALICE = 2001, BOB = 2002, WORKER_UID = 64999, DIR_MAX = 64 };
 
 struct broker {
-    char dir[DIR_MAX];       /* the test's own, removed at the end */
+    char dir[DIR_MAX]; /* the test's own, removed at the end */
     char socket[DIR_MAX + 16];
     char audit[DIR_MAX + 16];
     pid_t pid;
-    int worker_fds;          /* open descriptors of all workers when nothing is asked */
-    bool uncounted;          /* the test sent what is no request: audit records are not compared with requests */
+    int worker_fds; /* open descriptors of all workers when nothing is asked */
+    bool uncounted; /* the test sent what is no request: audit records are not compared with requests */
 };
 
 /*
- * Makes the directory and in it: pub/ (root 0755: a 0600 "pub a\n", b 0644 "pub b\n", sub/c), priv/ (root 0700: f 0600, shared 0666), al/ (alice's),
- * secret/ (root 0700: f 0600 "SECRET\n", in no rule), sticky/ (root 1777).
+ * Makes the directory and in it: pub/ (root 0755: a 0600 "pub a\n", b 0644 "pub b\n", sub/c), priv/ (root
+ * 0700: f 0600, shared 0666), al/ (alice's), secret/ (root 0700: f 0600 "SECRET\n", in no rule), sticky/
+ * (root 1777).
  */
 void broker_prepare(struct broker *broker);
-/* Starts fobd with a policy and more configuration lines ("" for none); in both `@` stands for the directory. Waits until it serves. */
+/* Starts fobd with a policy and more configuration lines ("" for none); in both `@` stands for the directory.
+ * Waits until it serves. */
 void broker_start(struct broker *broker, const char *policy, const char *config);
 /* broker_prepare() and broker_start() with 2 workers. */
 void broker_begin(struct broker *broker, const char *policy);
@@ -57,6 +60,10 @@ int child_wait(pid_t pid);
 /* The workers' pids (children of fobd by that name); how many. */
 int broker_workers(const struct broker *broker, pid_t *pids, int max);
 
+/* A field ("Uid:") of /proc/PID/status without the blanks around it, in a static buffer (one of 8 in turn).
+ */
+const char *status_of(pid_t pid, const char *field);
+
 /* PATH beneath the directory, in a static buffer (one of 8 in turn). */
 const char *at(const struct broker *broker, const char *path);
 void file_write(const char *path, const char *text, mode_t mode, uid_t uid);
@@ -65,15 +72,20 @@ ssize_t file_read(const char *path, char *out, size_t size);
 
 /* ---- clients: in a child process of that uid; a failed CHECK ends it with 1 ---- */
 
-struct client_env { const struct broker *broker; void *data; };
+struct client_env {
+    const struct broker *broker;
+    void *data;
+};
 typedef void client_fn(struct client_env *env);
 /* Runs fn in a child as uid (gid the same, no supplementary groups) and holds that all its CHECKs held. */
 void as_user(const struct broker *broker, uid_t uid, client_fn *fn, void *data);
 /* The same with these groups; returns the exit status. */
-int as_user_groups(const struct broker *broker, uid_t uid, gid_t gid, const gid_t *groups, size_t n, client_fn *fn, void *data);
+int as_user_groups(const struct broker *broker, uid_t uid, gid_t gid, const gid_t *groups, size_t n,
+                   client_fn *fn, void *data);
 
 #define CHECK(condition) check_in_client((condition), #condition, __FILE__, __LINE__)
-#define CHECK_EQ(got, want) check_equal_in_client((long long)(got), (long long)(want), #got, __FILE__, __LINE__)
+#define CHECK_EQ(got, want) \
+    check_equal_in_client((long long)(got), (long long)(want), #got, __FILE__, __LINE__)
 void check_in_client(bool held, const char *what, const char *file, int line);
 void check_equal_in_client(long long got, long long want, const char *what, const char *file, int line);
 /* The client cannot test this here: its test is skipped, with the reason. */
@@ -100,19 +112,19 @@ int audit_count(const struct broker *broker, const char *a, const char *b);
 /* Microseconds since some time. */
 int64_t now_us(void);
 /* Waits up to two seconds for the condition. */
-#define WAIT_FOR(condition)                                   \
-    do {                                                      \
+#define WAIT_FOR(condition)                                          \
+    do {                                                             \
         for (int wait_i = 0; wait_i < 200 && !(condition); wait_i++) \
-            usleep(10000);                                    \
+            usleep(10000);                                           \
     } while (0)
 
-#define RUN_AS_ROOT()                                         \
-    do {                                                      \
-        if (geteuid() != 0) {                                 \
-            puts("skipped: needs root (several uids)");       \
-            puts("0 passed, 0 failed, 1 skipped");            \
-            return 0;                                         \
-        }                                                     \
+#define RUN_AS_ROOT()                                   \
+    do {                                                \
+        if (geteuid() != 0) {                           \
+            puts("skipped: needs root (several uids)"); \
+            puts("0 passed, 0 failed, 1 skipped");      \
+            return 0;                                   \
+        }                                               \
     } while (0)
 
 #endif

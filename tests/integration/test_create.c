@@ -10,8 +10,9 @@
 
 #include "../../common/util.h"
 
-static const char policy[] = "allow user:2001,user:2002 read,write,append,create @/al/** @/priv/** @/sticky/**\n"
-                             "allow user:2001 read,write @/pub/**\n";
+static const char policy[] =
+    "allow user:2001,user:2002 read,write,append,create @/al/** @/priv/** @/sticky/**\n"
+    "allow user:2001 read,write @/pub/**\n";
 
 static int create(const struct broker *b, const char *path, uint32_t flags, mode_t mode, int *fd)
 {
@@ -62,7 +63,8 @@ static void test_72_owner_and_mode(void **state)
         assert_int_equal(st.st_uid, ALICE);
         assert_int_equal(st.st_gid, ALICE);
         assert_int_equal(st.st_mode, S_IFREG | 0644);
-        assert_int_equal(stat_of(at(&b, "priv/special")).st_mode, S_IFREG | 0666); /* the rule's default mode=0666 */
+        assert_int_equal(stat_of(at(&b, "priv/special")).st_mode,
+                         S_IFREG | 0666); /* the rule's default mode=0666 */
         assert_int_equal(stat_of(at(&b, "priv/none")).st_mode, S_IFREG);
         assert_int_equal(stat_of(at(&b, "priv/append")).st_uid, ALICE);
         broker_finish(&b);
@@ -134,7 +136,8 @@ static void create_exclusively(struct client_env *env)
     unsigned won = 0;
     for (int i = 0; i < ROUNDS; i++) {
         snprintf(path, sizeof path, "al/x%d", i);
-        int error = raw_open(sock, at(env->broker, path), WIRE_WRITE | WIRE_CREATE | WIRE_EXCLUSIVE, 0600, &fd);
+        int error =
+            raw_open(sock, at(env->broker, path), WIRE_WRITE | WIRE_CREATE | WIRE_EXCLUSIVE, 0600, &fd);
         CHECK(error == 0 || error == EEXIST);
         won += error == 0;
         fd_close(fd);

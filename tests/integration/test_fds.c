@@ -1,5 +1,6 @@
 /*
- * threats.md, section E: what a client can do with the descriptor that it got. The number of a test is that of its row.
+ * threats.md, section E: what a client can do with the descriptor that it got. The number of a test is that
+ * of its row.
  */
 #include "harness.h"
 
@@ -152,7 +153,8 @@ static void test_65_66_no_execution(void **state)
     (void)state;
     struct broker b;
     broker_begin(&b, policy);
-    assert_int_equal(system("cp /usr/bin/id /tmp/fob-test-id") | rename("/tmp/fob-test-id", at(&b, "pub/id")), 0);
+    assert_int_equal(system("cp /usr/bin/id /tmp/fob-test-id") | rename("/tmp/fob-test-id", at(&b, "pub/id")),
+                     0);
     assert_int_equal(chmod(at(&b, "pub/id"), 04755), 0);
     as_user(&b, ALICE, execute, NULL);
     broker_finish(&b);
@@ -187,7 +189,8 @@ static void test_67_append(void **state)
     broker_finish(&b);
 }
 
-/* Where nothing but append is granted beneath a root, not even ftruncate(2) works: the right travels with the descriptor (landlock(7)). */
+/* Where nothing but append is granted beneath a root, not even ftruncate(2) works: the right travels with the
+ * descriptor (landlock(7)). */
 static void truncate_append(struct client_env *env)
 {
     int fd;
@@ -218,7 +221,8 @@ static void lock_shared(struct client_env *env)
     int fd;
     CHECK_EQ(open_once(env->broker, at(env->broker, "pub/b"), WIRE_READ, &fd), 0);
     CHECK_EQ(flock(fd, LOCK_EX | LOCK_NB), 0);
-    CHECK_EQ(open_once(env->broker, at(env->broker, "pub/b"), WIRE_READ, NULL), 0); /* the broker does not lock */
+    CHECK_EQ(open_once(env->broker, at(env->broker, "pub/b"), WIRE_READ, NULL),
+             0); /* the broker does not lock */
 }
 
 static void test_68_flock(void **state)
@@ -235,7 +239,10 @@ static void test_68_flock(void **state)
 static void look_at_flags(struct client_env *env)
 {
     const struct broker *b = env->broker;
-    static const struct { uint32_t asked; int flags; } cases[] = {
+    static const struct {
+        uint32_t asked;
+        int flags;
+    } cases[] = {
         { WIRE_READ, O_RDONLY },
         { WIRE_WRITE, O_WRONLY },
         { WIRE_READ | WIRE_WRITE, O_RDWR },

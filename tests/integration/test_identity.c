@@ -50,7 +50,9 @@ static void test_1_identity_in_text(void **state)
 static void claim_others(struct client_env *env)
 {
     int sock = raw_connect(env->broker);
-    const struct ucred claims[] = { { getpid(), 0, 0 }, { getpid(), 0, ALICE }, { getpid(), ALICE, 0 }, { 1, ALICE, ALICE } };
+    const struct ucred claims[] = {
+        { getpid(), 0, 0 }, { getpid(), 0, ALICE }, { getpid(), ALICE, 0 }, { 1, ALICE, ALICE }
+    };
     struct wire_header header = { WIRE_HEADER_SIZE, WIRE_LIST, 0, 1 };
     uint8_t out[WIRE_HEADER_SIZE];
     wire_encode_header(out, sizeof out, &header);
@@ -71,7 +73,11 @@ static void test_2_claimed_credentials(void **state)
 
 /* ---- 7, 8, 9, 10: a connection that somebody else uses ---- */
 
-struct transfer { int sock; uid_t uid; int expected; };
+struct transfer {
+    int sock;
+    uid_t uid;
+    int expected;
+};
 
 static void use_inherited(struct client_env *env)
 {
@@ -227,8 +233,9 @@ static void forge_pid(struct client_env *env)
         }
         uint8_t out[WIRE_HEADER_SIZE + 256];
         const char *path = at(env->broker, "pub/a");
-        size_t size = WIRE_HEADER_SIZE +
-                      wire_encode_entry(out + WIRE_HEADER_SIZE, sizeof out - WIRE_HEADER_SIZE, WIRE_READ, 0, path, strlen(path));
+        size_t size =
+            WIRE_HEADER_SIZE + wire_encode_entry(out + WIRE_HEADER_SIZE, sizeof out - WIRE_HEADER_SIZE,
+                                                 WIRE_READ, 0, path, strlen(path));
         struct wire_header header = { (uint32_t)size, WIRE_OPEN, 1, 1 };
         wire_encode_header(out, sizeof out, &header);
         struct ucred claim = { sibling, geteuid(), getegid() };

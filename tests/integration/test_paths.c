@@ -35,7 +35,8 @@ static void follow_planted_links(struct client_env *env)
     link_to(b, "/etc/shadow", "al/shadow");
     link_to(b, at(b, "secret/none"), "al/dangling");
     link_to(b, "loop", "al/loop");
-    const char *const planted[] = { "al/absolute", "al/relative", "al/dir/f", "al/shadow", "al/dangling", "al/loop", "al/dir/none" };
+    const char *const planted[] = { "al/absolute", "al/relative", "al/dir/f",   "al/shadow",
+                                    "al/dangling", "al/loop",     "al/dir/none" };
     for (size_t i = 0; i < ARRAY_SIZE(planted); i++) {
         /* One answer for all: what stands behind the link, or does not, is not told. */
         CHECK_EQ(open_once(b, at(b, planted[i]), WIRE_READ, NULL), EACCES);
@@ -81,7 +82,8 @@ static void test_36_symlinks(void **state)
 static void ask_odd_spellings(struct client_env *env)
 {
     const struct broker *b = env->broker;
-    const char *const odd[] = { "pub/../secret/f", "pub/./a", "pub//a", "pub/a/", "pub/sub/../a", "pub/..", "pub/.", "/pub/a", "pub/a/." };
+    const char *const odd[] = { "pub/../secret/f", "pub/./a", "pub//a", "pub/a/", "pub/sub/../a",
+                                "pub/..",          "pub/.",   "/pub/a", "pub/a/." };
     for (size_t i = 0; i < ARRAY_SIZE(odd); i++)
         CHECK_EQ(open_once(b, at(b, odd[i]), WIRE_READ, NULL), EINVAL);
     CHECK_EQ(open_once(b, "pub/a", WIRE_READ, NULL), EINVAL);
@@ -115,8 +117,9 @@ static void ask_odd_bytes(struct client_env *env)
     CHECK_EQ(raw_ask(sock, WIRE_OPEN, path, (size_t)len + 1, WIRE_READ, 0, &fd), EINVAL);
     CHECK_EQ(raw_ask(sock, WIRE_OPEN, path, (size_t)len + 16, WIRE_READ, 0, &fd), EINVAL);
     static const char *const names[] = {
-        "new\nline", "tab\t", "esc\033[2J", "del\177", "bad\377utf8", "over\300\257long", "%s%n%x", "semi;colon", "rtl\342\200\256x",
-        "quote\"", "back\\slash", " blank ", "\xc3\xa9",
+        "new\nline",        "tab\t",   "esc\033[2J", "del\177",          "bad\377utf8",
+        "over\300\257long", "%s%n%x",  "semi;colon", "rtl\342\200\256x", "quote\"",
+        "back\\slash",      " blank ", "\xc3\xa9",
     };
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         snprintf(path, sizeof path, "%s/%s", at(b, "al"), names[i]);
@@ -165,7 +168,9 @@ static pid_t start_exchanging(const struct broker *b)
         syscall(SYS_renameat2, AT_FDCWD, good, AT_FDCWD, bad, RENAME_EXCHANGE);
 }
 
-struct race_tally { unsigned good, refused, other, leaked; };
+struct race_tally {
+    unsigned good, refused, other, leaked;
+};
 
 static void race_opens(struct client_env *env)
 {
@@ -184,8 +189,8 @@ static void race_opens(struct client_env *env)
             tally.other++;
         fd_close(fd);
     }
-    fprintf(stderr, "%d opens against renameat2(EXCHANGE): %u good, %u refused, %u other, %u leaked\n", RACES, tally.good,
-            tally.refused, tally.other, tally.leaked);
+    fprintf(stderr, "%d opens against renameat2(EXCHANGE): %u good, %u refused, %u other, %u leaked\n", RACES,
+            tally.good, tally.refused, tally.other, tally.leaked);
     CHECK_EQ(tally.leaked, 0);
     CHECK_EQ(tally.other, 0);
     CHECK(tally.good > 100 && tally.refused > 100); /* the race was on */
@@ -238,7 +243,8 @@ static void ask_long_paths(struct client_env *env)
     CHECK_EQ(raw_ask(sock, WIRE_OPEN, path, (size_t)prefix + 256, WIRE_READ, 0, &fd), ENAMETOOLONG);
     for (int i = prefix; i < 4095; i++)
         path[i] = (i - prefix) % 2 ? '/' : 'd';
-    CHECK_EQ(raw_ask(sock, WIRE_OPEN, path, 4094 - (4094 - (size_t)prefix + 1) % 2, WIRE_READ, 0, &fd), ENOENT);
+    CHECK_EQ(raw_ask(sock, WIRE_OPEN, path, 4094 - (4094 - (size_t)prefix + 1) % 2, WIRE_READ, 0, &fd),
+             ENOENT);
 }
 
 static void test_42_long(void **state)
@@ -254,8 +260,14 @@ static void test_42_long(void **state)
 
 static void ask_magic_links(struct client_env *env)
 {
-    const char *const magic[] = { "/proc/self/root/etc/shadow", "/proc/1/root/etc/shadow", "/proc/self/cwd", "/proc/self/fd/0",
-                                  "/proc/thread-self/root/etc/passwd", "/dev/fd/0", "/dev/stdin", "/proc/self/exe" };
+    const char *const magic[] = { "/proc/self/root/etc/shadow",
+                                  "/proc/1/root/etc/shadow",
+                                  "/proc/self/cwd",
+                                  "/proc/self/fd/0",
+                                  "/proc/thread-self/root/etc/passwd",
+                                  "/dev/fd/0",
+                                  "/dev/stdin",
+                                  "/proc/self/exe" };
     for (size_t i = 0; i < ARRAY_SIZE(magic); i++)
         CHECK_EQ(open_once(env->broker, magic[i], WIRE_READ, NULL), EACCES);
 }
@@ -275,7 +287,8 @@ static void ask_hard_links(struct client_env *env)
 {
     CHECK_EQ(open_once(env->broker, at(env->broker, "al/h"), WIRE_READ, NULL), EPERM);
     CHECK_EQ(open_once(env->broker, at(env->broker, "al/h"), WIRE_WRITE, NULL), EPERM);
-    CHECK_EQ(open_once(env->broker, at(env->broker, "pub/h"), WIRE_READ, NULL), 0); /* only root could have linked it there */
+    CHECK_EQ(open_once(env->broker, at(env->broker, "pub/h"), WIRE_READ, NULL),
+             0); /* only root could have linked it there */
 }
 
 static void ask_hard_links_any(struct client_env *env)
@@ -299,7 +312,8 @@ static void test_45_hard_links(void **state)
     broker_finish(&b);
 }
 
-/* The directory is looked at by descriptor: exchanging it with a root-owned one between open and check gains nothing. */
+/* The directory is looked at by descriptor: exchanging it with a root-owned one between open and check gains
+ * nothing. */
 static void race_hard_links(struct client_env *env)
 {
     unsigned leaked = 0;

@@ -32,7 +32,8 @@ static void expect_close(const struct broker *broker, const void *bytes, size_t 
 
 static size_t make_request(uint8_t *out, size_t size, const char *path, uint32_t id)
 {
-    size_t len = WIRE_HEADER_SIZE + wire_encode_entry(out + WIRE_HEADER_SIZE, size - WIRE_HEADER_SIZE, WIRE_READ, 0, path, strlen(path));
+    size_t len = WIRE_HEADER_SIZE + wire_encode_entry(out + WIRE_HEADER_SIZE, size - WIRE_HEADER_SIZE,
+                                                      WIRE_READ, 0, path, strlen(path));
     struct wire_header header = { (uint32_t)len, WIRE_OPEN, 1, id };
     wire_encode_header(out, size, &header);
     return len;
@@ -79,7 +80,10 @@ static void send_lies(struct client_env *env)
 {
     uint8_t good[512], bad[512];
     size_t len = make_request(good, sizeof good, at(env->broker, "pub/a"), 1);
-    const uint32_t lengths[] = { 0, 1, WIRE_HEADER_SIZE - 1, WIRE_HEADER_SIZE, (uint32_t)len - 1, (uint32_t)len + 1, 65536, 65537, 0x80000000u, 0xffffffffu };
+    const uint32_t lengths[] = {
+        0,     1,     WIRE_HEADER_SIZE - 1, WIRE_HEADER_SIZE, (uint32_t)len - 1, (uint32_t)len + 1,
+        65536, 65537, 0x80000000u,          0xffffffffu
+    };
     for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
         memcpy(bad, good, len);
         memcpy(bad + 4, &lengths[i], 4);
@@ -199,7 +203,8 @@ static void smuggle(struct client_env *env)
         CHECK(err == -EPERM || (err == 0 && is_closed(sock)));
         close(sock);
     }
-    fprintf(stderr, "descriptors sent to the broker: %d of 10000 were refused to the sender by the kernel\n", refused);
+    fprintf(stderr, "descriptors sent to the broker: %d of 10000 were refused to the sender by the kernel\n",
+            refused);
 }
 
 static void test_29_descriptors_for_the_broker(void **state)
@@ -370,7 +375,9 @@ static void ask_batch(struct client_env *env)
         CHECK_EQ(reply.n_fds, (counts[c] + 2) / 3);
         for (unsigned i = 0; i < counts[c]; i++) {
             struct wire_result result;
-            CHECK_EQ(wire_decode_result(in + WIRE_HEADER_SIZE + i * WIRE_RESULT_SIZE, WIRE_RESULT_SIZE, &result), 0);
+            CHECK_EQ(
+                wire_decode_result(in + WIRE_HEADER_SIZE + i * WIRE_RESULT_SIZE, WIRE_RESULT_SIZE, &result),
+                0);
             CHECK_EQ(result.error, i % 3 == 0 ? 0 : i % 3 == 1 ? EACCES : ENOENT);
             CHECK_EQ(result.fd_index, i % 3 == 0 ? i / 3 : WIRE_NO_FD);
         }

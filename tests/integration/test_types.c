@@ -127,7 +127,8 @@ static void ask_sockets_and_directories(struct client_env *env)
     CHECK_EQ(open_once(b, at(b, "al/s"), WIRE_READ, NULL), EPERM);
     CHECK_EQ(open_once(b, at(b, "pub/sub"), WIRE_READ, NULL), EACCES); /* no list */
     CHECK_EQ(open_once(b, at(b, "pub/sub"), WIRE_DIRECTORY, NULL), EACCES);
-    CHECK_EQ(open_once(b, at(b, "pub/sub"), WIRE_PATH, NULL), EACCES); /* a directory to walk from is more than stat */
+    CHECK_EQ(open_once(b, at(b, "pub/sub"), WIRE_PATH, NULL),
+             EACCES); /* a directory to walk from is more than stat */
     CHECK_EQ(open_once(b, at(b, "al/d"), WIRE_WRITE, NULL), EISDIR);
     CHECK_EQ(open_once(b, at(b, "al/d"), WIRE_WRITE | WIRE_CREATE, NULL), EISDIR);
     int fd;
@@ -143,7 +144,8 @@ static void test_54_sockets_and_directories(void **state)
     struct broker b;
     broker_begin(&b, policy);
     struct sockaddr_un address;
-    int length = sock_address(&address, at(&b, "al/s")), sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int length = sock_address(&address, at(&b, "al/s")),
+        sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(sock, (struct sockaddr *)&address, (socklen_t)length), 0);
     assert_int_equal(mkdir(at(&b, "al/d"), 0755), 0);
     as_user(&b, ALICE, ask_sockets_and_directories, NULL);
@@ -158,10 +160,10 @@ static void list_directories(struct client_env *env)
     CHECK_EQ(open_once(b, at(b, "pub/sub"), WIRE_DIRECTORY, &fd), 0);
     CHECK_EQ(fcntl(fd, F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDONLY);
     CHECK_EQ(faccessat(fd, "c", F_OK, 0), 0);
-    CHECK_EQ(open_once(b, at(b, "pub/sub"), WIRE_READ, &fd), 0); /* read and list */
+    CHECK_EQ(open_once(b, at(b, "pub/sub"), WIRE_READ, &fd), 0);                       /* read and list */
     CHECK_EQ(open_once(b, at(b, "pub/sub"), WIRE_PATH | WIRE_DIRECTORY, &fd), EACCES); /* no stat */
     CHECK_EQ(open_once(b, at(b, "pub/a"), WIRE_DIRECTORY, NULL), ENOTDIR);
-    CHECK_EQ(open_once(b, at(b, "priv"), WIRE_DIRECTORY, &fd), 0); /* root's alone, 0700 */
+    CHECK_EQ(open_once(b, at(b, "priv"), WIRE_DIRECTORY, &fd), 0);             /* root's alone, 0700 */
     CHECK_EQ(open_once(b, at(b, "priv"), WIRE_READ | WIRE_DIRECTORY, &fd), 0); /* list alone */
     CHECK_EQ(open_once(b, at(b, "priv"), WIRE_READ, NULL), EACCES);
 }
@@ -267,7 +269,8 @@ static void ask_privileged_files(struct client_env *env)
     CHECK_EQ(open_once(b, at(b, "al/suid"), WIRE_WRITE, NULL), EPERM);
     CHECK_EQ(open_once(b, at(b, "al/suid"), WIRE_APPEND, NULL), EPERM);
     CHECK_EQ(open_once(b, at(b, "al/sgid"), WIRE_READ | WIRE_WRITE, NULL), EPERM);
-    CHECK_EQ(open_once(b, at(b, "al/suid"), WIRE_READ, &fd), 0); /* harmless: nosuid and noexec, see test 65 */
+    CHECK_EQ(open_once(b, at(b, "al/suid"), WIRE_READ, &fd),
+             0); /* harmless: nosuid and noexec, see test 65 */
     CHECK(fd_reads(fd, "#!\n"));
 }
 
