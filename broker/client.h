@@ -1,6 +1,7 @@
 /*
- * Who the connections of a worker belong to. Connections of the same process identity (uid, gid, groups) share one client, so that an idle
- * connection is small; clients of one uid share one user, which quotas are charged to.
+ * Who the connections of a worker belong to. Connections of the same process identity (uid, gid, groups)
+ * share one client, so that an idle connection is small; clients of one uid share one user, which quotas are
+ * charged to.
  */
 #ifndef FOB_BROKER_CLIENT_H
 #define FOB_BROKER_CLIENT_H
@@ -33,7 +34,8 @@ struct clients {
     struct user *by_uid[CLIENT_BUCKETS];
 };
 
-/* The client of that identity, with a reference for the caller; NULL without memory. Copies what it needs of peer. */
+/* The client of that identity, with a reference for the caller; NULL without memory. Copies what it needs of
+ * peer. */
 struct client *client_ref(struct clients *clients, const struct peer *peer);
 void client_unref(struct clients *clients, struct client *client);
 

@@ -13,11 +13,11 @@ struct connection {
     struct connection *next, *prev;
     struct client *client;
     int fd;
-    pid_t pid;           /* who connected: SO_PEERCRED */
-    unsigned in_flight;  /* descriptors of the last reply, until they are known to be taken */
-    bool replied;        /* a reply may still be unread */
-    bool paused;         /* waits for its client to read: EPOLLOUT instead of EPOLLIN */
-    bool warned;         /* it was said that somebody else uses it */
+    pid_t pid;          /* who connected: SO_PEERCRED */
+    unsigned in_flight; /* descriptors of the last reply, until they are known to be taken */
+    bool replied;       /* a reply may still be unread */
+    bool paused;        /* waits for its client to read: EPOLLOUT instead of EPOLLIN */
+    bool warned;        /* it was said that somebody else uses it */
 };
 
 /* Accepts what waits at the listening socket, a few at most. */

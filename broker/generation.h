@@ -1,5 +1,6 @@
 /*
- * One generation: an immutable policy and what was derived from it when it was loaded. A reload makes the next one; nothing in it changes.
+ * One generation: an immutable policy and what was derived from it when it was loaded. A reload makes the
+ * next one; nothing in it changes.
  */
 #ifndef FOB_BROKER_GENERATION_H
 #define FOB_BROKER_GENERATION_H
@@ -20,8 +21,9 @@ struct generation {
 };
 
 /*
- * Loads and compiles the policy that config names, without cloning mounts (fobd -t needs no more). Messages go to standard error. A policy path that does
- * not exist gives an empty policy, which refuses everything, and a warning. 0 or a negative errno (-EINVAL: said already).
+ * Loads and compiles the policy that config names, without cloning mounts (fobd -t needs no more). Messages
+ * go to standard error. A policy path that does not exist gives an empty policy, which refuses everything,
+ * and a warning. 0 or a negative errno (-EINVAL: said already).
  */
 int generation_load(struct generation *generation, const struct config *config, uint32_t number);
 /* Clones the mounts that the policy needs. 0 or a negative errno. */

@@ -10,10 +10,10 @@
 #include "config.h"
 
 struct listener {
-    int fd;                 /* -1: closed */
-    bool named;             /* name is ours to remove */
+    int fd;     /* -1: closed */
+    bool named; /* name is ours to remove */
     struct sock_name name;
-    char display[128];      /* for messages */
+    char display[128]; /* for messages */
 };
 
 void listener_init(struct listener *listener);

@@ -1,6 +1,7 @@
 /*
- * The safe open: the only place in the tree that opens a client's path. A path is opened after the policy allowed that very text, through a sealed
- * clone of its mount, following no symlink; then the descriptor, not the name, is verified (verify.h); then it is truncated if that was asked.
+ * The safe open: the only place in the tree that opens a client's path. A path is opened after the policy
+ * allowed that very text, through a sealed clone of its mount, following no symlink; then the descriptor, not
+ * the name, is verified (verify.h); then it is truncated if that was asked.
  */
 #ifndef FOB_BROKER_OPENER_H
 #define FOB_BROKER_OPENER_H
@@ -26,25 +27,25 @@ struct opener {
 
 struct opener_request {
     const struct policy_subject *subject;
-    const char *path;  /* clean; len bytes and a NUL */
+    const char *path; /* clean; len bytes and a NUL */
     size_t len;
-    uint32_t flags;    /* WIRE_*: known and consistent (wire_check_flags()) */
+    uint32_t flags; /* WIRE_*: known and consistent (wire_check_flags()) */
     mode_t mode;
     time_t now;
 };
 
 struct opener_result {
-    bool allowed;      /* by the policy and by the checks of the file; what the kernel then said is in error */
-    int error;         /* 0 or a positive errno */
-    const char *reason;/* audit: what decided */
+    bool allowed; /* by the policy and by the checks of the file; what the kernel then said is in error */
+    int error;    /* 0 or a positive errno */
+    const char *reason;             /* audit: what decided */
     const struct policy_rule *rule; /* or NULL */
-    int fd;            /* the caller's to close, or -1 */
-    bool has_file;     /* dev and ino are those of the object that was looked at */
+    int fd;                         /* the caller's to close, or -1 */
+    bool has_file;                  /* dev and ino are those of the object that was looked at */
     dev_t dev;
     ino_t ino;
-    bool sealed;       /* opened through a sealed clone */
-    size_t real_len;   /* real path, when it is known and not what was asked; 0 otherwise */
-    char *real;        /* PATH_TEXT_MAX + 1 bytes given by the caller */
+    bool sealed;     /* opened through a sealed clone */
+    size_t real_len; /* real path, when it is known and not what was asked; 0 otherwise */
+    char *real;      /* PATH_TEXT_MAX + 1 bytes given by the caller */
 };
 
 /* The rights that flags ask for: RIGHT_*. */

@@ -1,6 +1,6 @@
 /*
- * How many connections there are, by user and in all, over all workers: counters in shared memory. Each worker writes its own part only, so a worker that dies takes
- * its counts with it (quota_forget_worker()).
+ * How many connections there are, by user and in all, over all workers: counters in shared memory. Each
+ * worker writes its own part only, so a worker that dies takes its counts with it (quota_forget_worker()).
  */
 #ifndef FOB_BROKER_QUOTA_H
 #define FOB_BROKER_QUOTA_H
@@ -13,7 +13,8 @@ struct quota;
 struct quota *quota_new(unsigned workers, unsigned max_connections, unsigned max_per_user);
 void quota_free(struct quota *quota);
 
-/* Counts one more connection of uid at this worker: 0; -EAGAIN: the user has as many as allowed; -ENFILE: all users together have. */
+/* Counts one more connection of uid at this worker: 0; -EAGAIN: the user has as many as allowed; -ENFILE: all
+ * users together have. */
 int quota_take(struct quota *quota, unsigned worker, uid_t uid);
 void quota_give(struct quota *quota, unsigned worker, uid_t uid);
 void quota_forget_worker(struct quota *quota, unsigned worker);

@@ -11,7 +11,8 @@ struct worker;
 struct connection;
 
 /* Serves the message of len bytes in worker->in. 0; negative: the connection is to be closed. */
-int request_serve(struct worker *worker, struct connection *connection, size_t len, const struct ucred *sender);
+int request_serve(struct worker *worker, struct connection *connection, size_t len,
+                  const struct ucred *sender);
 /* Audits a message that could not even be decoded; its connection is to be closed. */
 void request_malformed(struct worker *worker, struct connection *connection, int error);
 

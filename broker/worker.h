@@ -1,6 +1,7 @@
 /*
- * A worker: the process that reads client bytes and opens files. One epoll loop; one request of each ready connection in a turn, so that nobody who sends
- * much is served before who sends little; the audit written at the end of the turn, after the replies.
+ * A worker: the process that reads client bytes and opens files. One epoll loop; one request of each ready
+ * connection in a turn, so that nobody who sends much is served before who sends little; the audit written at
+ * the end of the turn, after the replies.
  */
 #ifndef FOB_BROKER_WORKER_H
 #define FOB_BROKER_WORKER_H
@@ -18,7 +19,8 @@
 #include "quota.h"
 #include "sealer.h"
 
-/* What the supervisor gives to a new worker. Everything but the descriptors is shared by fork and only read. */
+/* What the supervisor gives to a new worker. Everything but the descriptors is shared by fork and only read.
+ */
 struct worker_setup {
     const struct config *config;
     const struct generation *generation;
@@ -26,14 +28,16 @@ struct worker_setup {
     struct audit *audit;
     struct quota *quota;
     struct sealer_channel *sealer;
-    unsigned slot;     /* 0.. */
-    unsigned workers;  /* how many there are */
+    unsigned slot;    /* 0.. */
+    unsigned workers; /* how many there are */
     int listener;
-    int control;       /* SEQPACKET to the supervisor: it gets struct worker_ready once, and sends a byte with the channel of a new
-                          sealer; end of file means: finish and exit */
+    int control; /* SEQPACKET to the supervisor: it gets struct worker_ready once, and sends a byte with the
+                    channel of a new sealer; end of file means: finish and exit */
 };
 
-struct worker_ready { struct confine_state confinement; };
+struct worker_ready {
+    struct confine_state confinement;
+};
 
 struct connection;
 
@@ -49,19 +53,21 @@ struct worker {
     struct opener opener;
     struct connection *connections; /* all of them */
     int epoll;
-    int reserve;                    /* a descriptor to give up when accept(2) says EMFILE */
+    int reserve; /* a descriptor to give up when accept(2) says EMFILE */
     bool draining;
-    bool swept;                     /* in this turn */
-    unsigned in_flight;             /* descriptors sent and not taken yet */
+    bool swept;         /* in this turn */
+    unsigned in_flight; /* descriptors sent and not taken yet */
     unsigned in_flight_max, in_flight_user_max;
     /* Buffers of the request at hand. */
     struct exchange exchanges[WIRE_MAX_ENTRIES];
     uint8_t in[WIRE_MAX_MESSAGE];
     uint8_t out[WIRE_MAX_MESSAGE];
-    char real[WIRE_MAX_ENTRIES][PATH_TEXT_MAX + 1]; /* 1 MB that is touched only where symlinks are followed */
+    char real[WIRE_MAX_ENTRIES]
+             [PATH_TEXT_MAX + 1]; /* 1 MB that is touched only where symlinks are followed */
 };
 
-/* Confines itself, serves until told to finish; the exit status of the process: 0, or 1 when it could not be confined. */
+/* Confines itself, serves until told to finish; the exit status of the process: 0, or 1 when it could not be
+ * confined. */
 int worker_run(const struct worker_setup *setup);
 
 #endif

@@ -22,6 +22,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default) /* the library itself is built with everything else hidden */
+
 #define FOB_DEFAULT_SOCKET "/run/fob/fob.sock"
 
 struct fob;
@@ -74,6 +76,8 @@ int fob_send_fds(int sock, const void *data, size_t len, const int *fds, size_t 
  * data or more descriptors than asked for; then none is left open.
  */
 int fob_recv_fds(int sock, void *data, size_t *len, int *fds, size_t *n_fds, struct ucred *cred);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
 /*
- * The program's own messages (not the audit): to standard error, or to syslog once log_to() has
- * given a connected datagram socket. Keeps errno. What is passed as %s from a client goes through escape_text()
- * here: the whole formatted line is escaped, so no byte of a client's can end a line or drive a terminal.
+ * The program's own messages (not the audit), to standard error: one line, one write(2). Keeps errno, so %m works. What is
+ * passed as %s from a client goes through escape_text() here: the whole formatted line is escaped, so no byte of a
+ * client's can end a line or drive a terminal. A line has at most 4096 bytes; what is cut ends in "...".
  */
 #ifndef FOB_COMMON_LOG_H
 #define FOB_COMMON_LOG_H

@@ -26,6 +26,7 @@ struct msg_in {
  * 1: a message, *in filled. 0: end of the connection (a zero-length packet counts as that). Negative errno:
  * -EAGAIN, -ECONNRESET ...; -EMSGSIZE: longer than size; -EMFILE: MSG_CTRUNC, the descriptors did not all fit into this
  * process; -EPROTO: malformed or repeated control messages. After an error no descriptor that came with it is left open.
+ * EINTR is not returned: the call is made again.
  */
 int msg_recv(int sock, void *buf, size_t size, int flags, struct msg_in *in);
 /*
@@ -36,7 +37,8 @@ int msg_recv_cred(int sock, void *buf, size_t size, int flags, size_t *len, stru
 
 /*
  * Sends len (>= 1) bytes with n_fds (0..253) descriptors and, if cred is not NULL, credentials, in one sendmsg(2) with
- * MSG_NOSIGNAL | flags. 0 or a negative errno; -EMSGSIZE on a stream's short write before the end cannot happen: the rest is sent.
+ * MSG_NOSIGNAL | flags. 0 or a negative errno. After a stream's short write the rest is sent. -EAGAIN: nothing was sent;
+ * -ENOBUFS: a stream that may not wait (MSG_DONTWAIT, O_NONBLOCK) took a part only: close it, its other side waits for the rest.
  */
 int msg_send(int sock, const void *buf, size_t len, const int *fds, size_t n_fds, const struct ucred *cred, int flags);
 

@@ -22,7 +22,8 @@ struct peer {
 
 /*
  * 0, or a negative errno, which concerns this connection only: -EPERM when the peer cannot be named (uid 65534 or pid 0: a user or pid
- * namespace that is not ours), what getsockopt(2) said otherwise. On success peer_deinit() is owed.
+ * namespace that is not ours), what getsockopt(2) said otherwise. On success peer_deinit() is owed. After an error pid, uid and gid are still set, for
+ * the record: to what the kernel said, or to 0, 65534, 65534. Of the groups those that read as 65534 (unmapped) are left out.
  */
 int peer_init(struct peer *peer, int sock);
 void peer_deinit(struct peer *peer);

@@ -27,10 +27,12 @@ struct sock_listen_options { int type; mode_t mode; gid_t gid /* (gid_t)-1: leav
  * Binds and listens on path (sock_set_receive_options() before listen(2)). A stale socket (nobody listens: ECONNREFUSED) of ours or
  * root's is replaced; -EADDRINUSE: somebody serves there (or holds path.lock); -EEXIST: something that is no socket stands there;
  * -EPERM: its directory is writable by others than root and us (sticky ones are fine) or the stale socket is somebody else's.
- * path.lock is held (flock) as long as the name lives and removed with it. Returns the descriptor, name filled.
+ * path.lock is held (flock) as long as the name lives and removed with it; one that somebody else made is -EPERM. Returns the
+ * descriptor, name filled. The name's mode is 0 until owner and mode are right, whatever the umask. An abstract name ('@...') has
+ * neither lock nor mode. A SOCK_DGRAM socket is bound only. On failure nothing is left behind, and name is fit for sock_unlisten().
  */
 int sock_listen(const char *path, const struct sock_listen_options *options, struct sock_name *name);
-/* Unlinks the name (if it is still ours) and the lock; closes lock_fd. */
+/* Unlinks the name (if it is still ours) and the lock; closes lock_fd. A second time, or for an abstract name: does nothing. */
 void sock_unlisten(struct sock_name *name);
 
 #endif

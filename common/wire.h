@@ -89,7 +89,7 @@ int wire_check_flags(uint32_t flags, uint32_t mode);
 int64_t wire_flags_from_open(int oflags);
 /* Protocol flags -> open(2) flags (without O_CLOEXEC). */
 int wire_flags_to_open(uint32_t flags);
-/* "READ|WRITE" into out (64 bytes always suffice for known flags; unknown bits as 0x... at the end). Returns out. */
+/* "READ|WRITE" into out; unknown bits as 0x... at the end, none at all as "0". Returns out. */
 enum { WIRE_FLAGS_TEXT = 128 };
 const char *wire_flags_text(char out[WIRE_FLAGS_TEXT], uint32_t flags);
 

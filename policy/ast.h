@@ -1,6 +1,7 @@
 /*
- * A parsed policy: what parse.c makes, what compile.c and slow.c read. Everything lives in the policy's arena and is immutable after
- * load. Names are resolved to ids here already; `{a,b}` is expanded, so a pattern is a sequence of components.
+ * A parsed policy: what the parser makes, what the compiler and the slow matcher read. Everything lives in
+ * the policy's arena and is immutable after load. Names are ids here already; `{a,b}` is expanded, so a
+ * pattern is a sequence of components.
  */
 #ifndef FOB_POLICY_AST_H
 #define FOB_POLICY_AST_H
@@ -10,42 +11,46 @@
 /* ---- patterns ---- */
 
 enum token_kind {
-    TOKEN_BYTE,    /* one literal byte */
-    TOKEN_ANY,     /* ? : any one byte */
-    TOKEN_STAR,    /* * : any bytes of a component */
-    TOKEN_CLASS,   /* [...] : one byte of a set */
-    TOKEN_USER,    /* %u */
-    TOKEN_UID,     /* %U */
+    TOKEN_BYTE,  /* one literal byte */
+    TOKEN_ANY,   /* ?      any one byte */
+    TOKEN_STAR,  /* *      any bytes of a component */
+    TOKEN_CLASS, /* [...]  one byte of a set */
+    TOKEN_USER,  /* %u */
+    TOKEN_UID,   /* %U */
 };
 
 struct token {
-    uint8_t kind;               /* enum token_kind */
-    uint8_t byte;               /* TOKEN_BYTE */
-    const uint32_t *class_bits; /* TOKEN_CLASS: 8 words, bit b of 256 set = byte b matches ('/' and NUL never set) */
+    uint8_t kind; /* enum token_kind */
+    uint8_t byte; /* TOKEN_BYTE */
+    const uint32_t
+        *class_bits; /* TOKEN_CLASS: 8 words, bit b of 256 set = byte b matches; '/' and NUL never */
 };
 
 enum component_kind {
-    COMPONENT_LITERAL,  /* bytes[0..len) exactly */
-    COMPONENT_GLOB,     /* tokens[0..n) */
-    COMPONENT_ANY_DEPTH,/* ** */
-    COMPONENT_HOME,     /* %h as a whole component: the components of the caller's home directory */
+    COMPONENT_LITERAL,   /* n bytes exactly */
+    COMPONENT_GLOB,      /* n tokens */
+    COMPONENT_ANY_DEPTH, /* ** */
+    COMPONENT_HOME,      /* %h: the components of the caller's home directory */
 };
 
 struct component {
-    enum component_kind kind;
-    const char *bytes;          /* literal */
-    size_t len;
-    const struct token *tokens; /* glob */
-    size_t n_tokens;
+    union {
+        const char *bytes;          /* literal: NOT terminated */
+        const struct token *tokens; /* glob */
+    };
+    uint32_t n;
+    uint8_t kind; /* enum component_kind */
 };
 
-/* An absolute path pattern after `{}` expansion. No two ANY_DEPTH stand side by side. "/" has no components. */
+/* An absolute path pattern after `{}` expansion. No two ANY_DEPTH stand side by side. "/" has no components.
+ */
 struct pattern {
     const struct component *components;
-    size_t n_components;
-    size_t literal_len;   /* bytes of the path that its leading literal components spell ("/srv/a" = 6, "/" or none = 1) */
-    const char *text;     /* as written (before expansion, unquoted, escapes kept), for list and print; NOT terminated */
-    size_t text_len;
+    const char *text; /* the word as written, without its quotes: for list and print; NOT terminated */
+    uint32_t text_len;
+    uint16_t n_components;
+    uint16_t literal_len; /* bytes of a path that the leading literal components spell ("/srv/a" = 6), at
+                             least 1 */
 };
 
 /* ---- subjects ---- */
@@ -55,49 +60,67 @@ enum term_kind { TERM_ANY, TERM_USER, TERM_GROUP, TERM_EXE, TERM_UNIT, TERM_CGRO
 struct subject_set;
 
 struct term {
-    enum term_kind kind;
-    uint32_t id;                       /* uid or gid */
-    const char *text;                  /* exe, unit, cgroup, label: the pattern as written, terminated */
-    const struct subject_set *set;     /* TERM_SET */
+    uint8_t kind; /* enum term_kind */
+    uint32_t id;  /* uid or gid */
+    union {
+        const char *text;              /* exe, unit, cgroup, label: as written, terminated */
+        const struct subject_set *set; /* TERM_SET */
+    };
 };
 
-struct conj { const struct term *terms; size_t n_terms; };               /* all of them */
-struct subjects { const struct conj *conjs; size_t n_conjs; };           /* any of them */
+/* All of its terms. */
+struct conj {
+    const struct term *terms;
+    size_t n_terms;
+};
 
-/* set @NAME = ...: any of its terms. Sets of sets hold their members' terms already (flattened), sorted ids beside. */
+/* Any of its conjunctions. Words of the same text share one. */
+struct subjects {
+    const struct conj *conjs;
+    size_t n_conjs;
+};
+
+/* set @NAME = ...: any of its terms; those of sets named in it stand in it. */
 struct subject_set {
-    const char *name;
-    const struct term *terms; size_t n_terms; /* every member, no TERM_SET among them */
-    const uid_t *uids; size_t n_uids;         /* sorted: the user: members */
-    const gid_t *gids; size_t n_gids;         /* sorted: the group: members */
-    bool any;                                 /* has `any` */
-    bool other;                               /* has exe, unit, cgroup or label members */
+    const struct term *terms; /* no TERM_SET, TERM_USER or TERM_GROUP among them */
+    const uid_t *uids;        /* sorted: the user: members */
+    const gid_t *gids;        /* sorted: the group: members */
+    size_t n_terms, n_uids, n_gids;
 };
 
 /* ---- statements ---- */
 
 struct ast_rule {
-    struct policy_rule rule;           /* public part */
-    const struct subjects *subjects;   /* identical texts share one */
-    const struct pattern *patterns; size_t n_patterns; /* after expansion */
+    struct policy_rule rule; /* public part, first */
+    const struct subjects *subjects;
+    const struct pattern *patterns; /* after expansion */
+    uint32_t n_patterns;
+    uid_t as_uid; /* with POLICY_AS_USER */
 };
 
+struct source;
 struct ast_assert {
-    bool deny;                         /* assert deny */
-    const struct subjects *subjects;   /* `any`, or conjunctions of user:, group: (and others) */
+    bool deny; /* assert deny */
+    const struct subjects *subjects;
     unsigned rights;
-    const char *path; size_t path_len; /* a clean path */
-    const char *file; unsigned line; unsigned column;
+    const char *path; /* clean; NOT terminated */
+    size_t path_len;
+    const struct source *source;
+    const char *at; /* where the statement begins in the source */
 };
 
 struct ast {
-    struct ast_rule *rules; size_t n_rules;
-    struct ast_assert *asserts; size_t n_asserts;
-    struct policy_user *users; size_t n_users;  /* sorted by uid; empty when not needed */
-    const char **pseudo; size_t n_pseudo;       /* copied from the env */
+    struct ast_rule *rules;
+    size_t n_rules;
+    struct ast_assert *asserts;
+    size_t n_asserts;
+    struct policy_user *users; /* sorted by uid; empty when not needed */
+    size_t n_users;
+    const char **pseudo; /* mount points, copied from the env */
+    size_t n_pseudo;
 };
 
-/* What a rule's rights cover: as written, with append added to write. */
+/* What a rule's rights cover: write includes append. */
 static inline unsigned rights_widen(unsigned rights)
 {
     return rights & RIGHT_WRITE ? rights | RIGHT_APPEND : rights;

@@ -1,0 +1,113 @@
+#include "util.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+int fd_close(int fd)
+{
+    if (fd >= 0) {
+        int saved = errno;
+        /* Never again after EINTR: Linux has released the number by then, another may have it (close(2)). */
+        (void)close(fd);
+        errno = saved;
+    }
+    return -1;
+}
+
+void fd_close_many(int *fds, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        fds[i] = fd_close(fds[i]);
+}
+
+void fd_cleanup(int *fd)
+{
+    *fd = fd_close(*fd);
+}
+
+int fd_take(int *fd)
+{
+    int taken = *fd;
+    *fd = -1;
+    return taken;
+}
+
+int fd_count(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    if (folder == NULL)
+        return -errno;
+    int count = 0;
+    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;)
+        count += entry->d_name[0] != '.';
+    closedir(folder);
+    return count - 1; /* without the folder's own */
+}
+
+void free_cleanup(void *pointer)
+{
+    void *heap; /* `pointer` is a T ** of any T: to read it as a void ** would break the aliasing rules */
+    memcpy(&heap, pointer, sizeof heap);
+    free(heap);
+}
+
+void *mem_zalloc(size_t n, size_t size)
+{
+    return calloc(n, size);
+}
+
+int mem_grow(void *array, size_t n, size_t *cap, size_t size)
+{
+    enum { FIRST_CAP = 8 };
+    if (n < *cap)
+        return 0;
+    if (*cap > SIZE_MAX / 2)
+        return -ENOMEM;
+    size_t new_cap = *cap ? *cap * 2 : FIRST_CAP;
+    void *old;
+    memcpy(&old, array, sizeof old);
+    void *grown = reallocarray(old, new_cap, size);
+    if (grown == NULL)
+        return -ENOMEM;
+    memcpy(array, &grown, sizeof grown);
+    *cap = new_cap;
+    return 0; /* cppcheck-suppress memleak ; the array owns it */
+}
+
+int fd_write_all(int fd, const void *buf, size_t len)
+{
+    const char *at = buf;
+    while (len > 0) {
+        ssize_t written = write(fd, at, len);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return -errno;
+        if (written == 0)
+            return -EIO; /* no progress and no reason: POSIX leaves it open for what is no regular file */
+        at += written;
+        len -= (size_t)written;
+    }
+    return 0;
+}
+
+int parse_u64(const char *text, uint64_t max, uint64_t *out)
+{
+    uint64_t value = 0;
+    bool fits = true;
+    if (*text == '\0')
+        return -EINVAL;
+    for (; *text != '\0'; text++) {
+        if (*text < '0' || *text > '9')
+            return -EINVAL;
+        fits = fits && !__builtin_mul_overflow(value, 10, &value) &&
+               !__builtin_add_overflow(value, (uint64_t)(*text - '0'), &value);
+    }
+    if (!fits || value > max)
+        return -ERANGE;
+    *out = value;
+    return 0;
+}

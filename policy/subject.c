@@ -1,0 +1,85 @@
+/*
+ * Does a rule's subject match who asks?
+ */
+#include "internal.h"
+
+static bool has_id(const uint32_t *ids, size_t n, uint32_t id)
+{
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (ids[middle] < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < n && ids[low] == id;
+}
+
+/*
+ * An allow counts the groups that the process has. A deny counts those of the user database too: a process
+ * can drop groups, with the help of a user namespace even without privilege (shadow CVE-2018-7169).
+ */
+static bool in_group(const struct policy_subject *subject, gid_t gid, bool deny)
+{
+    if (subject->gid == gid || has_id(subject->groups, subject->n_groups, gid))
+        return true;
+    const struct policy_user *user = deny ? subject->user : NULL;
+    return user && has_id(user->groups, user->n_groups, gid);
+}
+
+static bool set_has_group_of(const struct subject_set *set, const struct policy_subject *subject, bool deny)
+{
+    if (set->n_gids == 0)
+        return false;
+    if (has_id(set->gids, set->n_gids, subject->gid))
+        return true;
+    for (size_t i = 0; i < subject->n_groups; i++)
+        if (has_id(set->gids, set->n_gids, subject->groups[i]))
+            return true;
+    const struct policy_user *user = deny ? subject->user : NULL;
+    for (size_t i = 0; user && i < user->n_groups; i++)
+        if (has_id(set->gids, set->n_gids, user->groups[i]))
+            return true;
+    return false;
+}
+
+/* What cannot be known of the subject (exe:, unit:, ...) allows nothing and denies. */
+static bool term_matches(const struct term *term, const struct policy_subject *subject, bool deny)
+{
+    switch (term->kind) {
+    case TERM_ANY:
+        return true;
+    case TERM_USER:
+        return subject->uid == term->id;
+    case TERM_GROUP:
+        return in_group(subject, term->id, deny);
+    case TERM_SET:
+        break;
+    default:
+        return deny;
+    }
+    const struct subject_set *set = term->set;
+    if (has_id(set->uids, set->n_uids, subject->uid) || set_has_group_of(set, subject, deny))
+        return true;
+    for (size_t i = 0; i < set->n_terms; i++)
+        if (term_matches(&set->terms[i], subject, deny))
+            return true;
+    return false;
+}
+
+static bool conj_matches(const struct conj *conj, const struct policy_subject *subject, bool deny)
+{
+    for (size_t i = 0; i < conj->n_terms; i++)
+        if (!term_matches(&conj->terms[i], subject, deny))
+            return false;
+    return true;
+}
+
+bool subjects_match(const struct subjects *subjects, const struct policy_subject *subject, bool deny)
+{
+    for (size_t i = 0; i < subjects->n_conjs; i++)
+        if (conj_matches(&subjects->conjs[i], subject, deny))
+            return true;
+    return false;
+}

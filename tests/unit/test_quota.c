@@ -1,0 +1,114 @@
+/*
+ * Counting connections: against a table that is counted the slow way, and over processes.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../broker/quota.h"
+
+static void test_limit_of_a_user(void **state)
+{
+    (void)state;
+    struct quota *quota = quota_new(2, 100, 3);
+    assert_non_null(quota);
+    assert_int_equal(quota_take(quota, 0, 7), 0);
+    assert_int_equal(quota_take(quota, 1, 7), 0);
+    assert_int_equal(quota_take(quota, 0, 7), 0);
+    assert_int_equal(quota_take(quota, 1, 7), -EAGAIN); /* over both workers */
+    assert_int_equal(quota_take(quota, 1, 8), 0);
+    quota_give(quota, 0, 7);
+    assert_int_equal(quota_take(quota, 1, 7), 0);
+    quota_free(quota);
+}
+
+static void test_limit_of_all(void **state)
+{
+    (void)state;
+    struct quota *quota = quota_new(3, 10, 5);
+    for (uid_t uid = 0; uid < 10; uid++)
+        assert_int_equal(quota_take(quota, uid % 3, uid), 0);
+    assert_int_equal(quota_take(quota, 0, 99), -ENFILE);
+    quota_give(quota, 0, 3);
+    assert_int_equal(quota_take(quota, 2, 99), 0);
+    quota_free(quota);
+}
+
+/* Giving what was never taken, or of who is not there, changes nothing. */
+static void test_give_without_take(void **state)
+{
+    (void)state;
+    struct quota *quota = quota_new(1, 2, 1);
+    quota_give(quota, 0, 5);
+    assert_int_equal(quota_take(quota, 0, 5), 0);
+    quota_give(quota, 0, 5);
+    quota_give(quota, 0, 5);
+    assert_int_equal(quota_take(quota, 0, 5), 0);
+    assert_int_equal(quota_take(quota, 0, 5), -EAGAIN);
+    quota_free(quota);
+}
+
+static void test_a_worker_that_died(void **state)
+{
+    (void)state;
+    struct quota *quota = quota_new(2, 4, 2);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(quota_take(quota, 1, 7) || quota_take(quota, 1, 7));
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(quota_take(quota, 0, 7), -EAGAIN);
+    quota_forget_worker(quota, 1);
+    assert_int_equal(quota_take(quota, 0, 7), 0);
+    quota_free(quota);
+}
+
+/* Users come and go for ever: the table does not fill up with those that are gone, nor lose those that are
+ * there. */
+static void test_against_counting(void **state)
+{
+    (void)state;
+    enum { USERS = 5000, WORKERS = 3, MAX = 200, PER_USER = 4, STEPS = 200000 };
+    static unsigned counts[WORKERS][USERS], of_user[USERS], total;
+    struct quota *quota = quota_new(WORKERS, MAX, PER_USER);
+    unsigned seed = 1;
+    for (int i = 0; i < STEPS; i++) {
+        uid_t uid = (uid_t)rand_r(&seed) % USERS;
+        unsigned worker = (unsigned)rand_r(&seed) % WORKERS;
+        if (rand_r(&seed) % 2) {
+            int expected = of_user[uid] >= PER_USER ? -EAGAIN : total >= MAX ? -ENFILE : 0;
+            assert_int_equal(quota_take(quota, worker, uid), expected);
+            if (expected == 0)
+                counts[worker][uid]++, of_user[uid]++, total++;
+        } else if (counts[worker][uid]) {
+            quota_give(quota, worker, uid);
+            counts[worker][uid]--, of_user[uid]--, total--;
+        }
+        if (total >= MAX)
+            for (uid_t u = 0; u < USERS; u++)
+                for (unsigned w = 0; w < WORKERS; w++)
+                    while (counts[w][u] && u % 2) {
+                        quota_give(quota, w, u);
+                        counts[w][u]--, of_user[u]--, total--;
+                    }
+    }
+    quota_free(quota);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_limit_of_a_user),   cmocka_unit_test(test_limit_of_all),
+        cmocka_unit_test(test_give_without_take), cmocka_unit_test(test_a_worker_that_died),
+        cmocka_unit_test(test_against_counting),
+    };
+    return cmocka_run_group_tests_name("quota", tests, NULL, NULL);
+}
