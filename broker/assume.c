@@ -20,12 +20,6 @@ struct assume {
     size_t now_cap;
 };
 
-static int compare_gids(const void *a, const void *b)
-{
-    gid_t x = *(const gid_t *)a, y = *(const gid_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 static bool identity_equal(const struct assume_identity *a, const struct assume_identity *b)
 {
     return a->uid == b->uid && a->gid == b->gid && a->dac == b->dac && a->n_groups == b->n_groups &&
@@ -43,7 +37,7 @@ static int own_init(struct assume *assume)
     n = getgroups(n, assume->own_groups);
     if (n < 0)
         return -errno;
-    qsort(assume->own_groups, (size_t)n, sizeof(gid_t), compare_gids);
+    sort_ids(assume->own_groups, (size_t)n);
     assume->own = (struct assume_identity){ geteuid(), getegid(), assume->own_groups, (size_t)n, true };
     assume->now = assume->own;
     return 0;

@@ -4,7 +4,6 @@
  */
 #include <string.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 
 #include "../common/escape.h"
 #include "../common/wire.h"
@@ -78,29 +77,43 @@ static void put_two(char *out, int value)
     out[1] = (char)('0' + value % 10);
 }
 
+/*
+ * Year, month and day from days since 1970-01-01, in the Gregorian calendar, with years that begin in March
+ * so that the leap day comes last. Not gmtime_r(3): it reads the time zone's file, which a worker must not.
+ */
+static void put_date(char *out, int64_t days)
+{
+    days += 719468; /* since 0000-03-01 */
+    int64_t era = days / 146097, of_era = days % 146097;
+    int64_t year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    int of_year = (int)(of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100));
+    int month = (5 * of_year + 2) / 153; /* 0 = March */
+    int year = (int)(year_of_era + era * 400) + (month >= 10);
+    put_two(out, year / 100);
+    put_two(out + 2, year);
+    put_two(out + 5, month < 10 ? month + 3 : month - 9);
+    put_two(out + 8, of_year - (153 * month + 2) / 5 + 1);
+}
+
 /* RFC 3339, UTC, microseconds. The part up to the second is made once a second. */
 static void put_time(struct line *line, int64_t time_us)
 {
-    static time_t cached = -1;
+    static int64_t cached = -1;
     static char text[] = "0000-00-00T00:00:00.";
-    time_t seconds = (time_t)(time_us / 1000000);
+    int64_t seconds = time_us / 1000000;
     if (seconds != cached) {
-        struct tm tm;
-        gmtime_r(&seconds, &tm);
-        put_two(text, (tm.tm_year + 1900) / 100);
-        put_two(text + 2, (tm.tm_year + 1900) % 100);
-        put_two(text + 5, tm.tm_mon + 1);
-        put_two(text + 8, tm.tm_mday);
-        put_two(text + 11, tm.tm_hour);
-        put_two(text + 14, tm.tm_min);
-        put_two(text + 17, tm.tm_sec);
+        int of_day = (int)(seconds % 86400);
+        put_date(text, seconds / 86400);
+        put_two(text + 11, of_day / 3600);
+        put_two(text + 14, of_day / 60 % 60);
+        put_two(text + 17, of_day % 60);
         cached = seconds;
     }
     char fraction[6];
     int micros = (int)(time_us % 1000000);
     put_two(fraction, micros / 10000);
-    put_two(fraction + 2, micros / 100 % 100);
-    put_two(fraction + 4, micros % 100);
+    put_two(fraction + 2, micros / 100);
+    put_two(fraction + 4, micros);
     put(line, text, sizeof text - 1);
     put(line, fraction, sizeof fraction);
 }

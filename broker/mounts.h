@@ -16,6 +16,7 @@ struct mounts_root {
     char *path;       /* real path of the directory, clean */
     size_t path_len;
     unsigned rights;  /* of the policy beneath it */
+    bool unsealed;    /* some rule beneath it has seal=no */
     int read_only;    /* sealed, read-only clone, or -1 */
     int read_write;   /* sealed clone that can be written, or -1 (no rule writes) */
     int plain;        /* O_PATH descriptor of the ordinary directory: for seal=no, and when sealing is impossible; or -1 */
@@ -38,6 +39,11 @@ struct mounts {
  */
 int mounts_open(struct mounts *mounts, const struct policy *policy);
 void mounts_close(struct mounts *mounts);
+/* A sealed clone of a directory and all that is mounted beneath it: its descriptor or a negative errno. Needs CAP_SYS_ADMIN, and dir to be of
+ * this process's mount namespace (before Linux 6.15 a clone cannot be cloned again). */
+int mounts_clone(int dir, bool read_only);
+/* Fills mounts->devices. */
+int mounts_read_devices(struct mounts *mounts);
 /* The root that path lies beneath (or is), or NULL. */
 const struct mounts_root *mounts_find(const struct mounts *mounts, const char *path, size_t path_len);
 /* Is the file system on dev pseudo (procfs, sysfs, ...) / one that may block (FUSE, network, autofs)? fd (any kind) answers for devices that mountinfo does not list (fstatfs). */

@@ -93,7 +93,7 @@ static void start_sealer(struct workers *workers, int64_t now)
 {
     close_channels(workers);
     restart_began(&workers->sealer_restart, now);
-    pid_t pid = sealer_start(workers->channels, workers->n);
+    pid_t pid = sealer_start(workers->channels, workers->n, workers->setup.plan);
     if (pid > 0) {
         workers->sealer = pid;
         return;
@@ -292,7 +292,7 @@ void workers_deinit(struct workers *workers)
     workers_kill(workers);
     close_channels(workers);
     if (workers->sealer)
-        kill(workers->sealer, SIGTERM);
+        kill(workers->sealer, SIGKILL); /* it holds nothing that could be lost */
     for (unsigned i = 0; i < workers->n; i++)
         if (workers->slots[i].pid)
             waitpid(workers->slots[i].pid, &status, 0);

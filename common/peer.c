@@ -5,12 +5,6 @@
 
 #include "util.h"
 
-static int compare_gids(const void *a, const void *b)
-{
-    gid_t x = *(const gid_t *)a, y = *(const gid_t *)b;
-    return (x > y) - (x < y);
-}
-
 /*
  * Unmapped groups all read as 65534: which they are is not known, and none of them is the group of that
  * number (often "nogroup"). They go. The kernel sorts by its own ids; in a user namespace the mapped ones may
@@ -24,7 +18,7 @@ static void groups_settle(struct peer *peer)
             peer->groups[kept++] = peer->groups[i];
     }
     peer->n_groups = kept;
-    qsort(peer->groups, kept, sizeof *peer->groups, compare_gids);
+    sort_ids(peer->groups, kept);
 }
 
 static int groups_read(struct peer *peer, int sock)

@@ -111,3 +111,18 @@ int parse_u64(const char *text, uint64_t max, uint64_t *out)
     *out = value;
     return 0;
 }
+
+/* Shell's, with the gaps of Tokuda: (9/4)^k. What is sorted already, as the kernel gives it, is passed
+ * through once for each gap. */
+void sort_ids(uint32_t *ids, size_t n)
+{
+    static const size_t gaps[] = { 68178, 30301, 13467, 5985, 2660, 1182, 525, 233, 103, 46, 20, 9, 4, 1 };
+    for (size_t g = 0; g < ARRAY_SIZE(gaps); g++)
+        for (size_t i = gaps[g]; i < n; i++) {
+            uint32_t id = ids[i];
+            size_t j = i;
+            for (; j >= gaps[g] && ids[j - gaps[g]] > id; j -= gaps[g])
+                ids[j] = ids[j - gaps[g]];
+            ids[j] = id;
+        }
+}

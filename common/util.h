@@ -39,6 +39,11 @@ int mem_grow(void *array, size_t n, size_t *cap, size_t size);
 
 /* Writes all of buf, going on after EINTR and short writes. 0 or a negative errno. */
 int fd_write_all(int fd, const void *buf, size_t len);
+/*
+ * Sorts ids ascending, in place. Not qsort(3): for more than a kilobyte that of glibc asks for memory and, with sysinfo(2), how much there
+ * is, which a confined process must not.
+ */
+void sort_ids(uint32_t *ids, size_t n);
 /* Decimal, no sign, no blank, nothing after it, at most `max`. 0, -EINVAL or -ERANGE. */
 int parse_u64(const char *text, uint64_t max, uint64_t *out);
 
