@@ -369,12 +369,24 @@ int raw_connect(const struct broker *broker)
     return sock;
 }
 
+/* By hand: wire_encode_entry() would not make the wrong ones. */
+static size_t put_entry(uint8_t *out, const char *path, size_t len, uint32_t flags, uint32_t mode)
+{
+    memcpy(out, &flags, 4);
+    memcpy(out + 4, &mode, 4);
+    memcpy(out + 8, &(uint16_t){ (uint16_t)len }, 2);
+    memset(out + 10, 0, 2);
+    memcpy(out + WIRE_ENTRY_SIZE, path, len);
+    size_t padded = (len + 3) / 4 * 4;
+    memset(out + WIRE_ENTRY_SIZE + len, 0, padded - len);
+    return WIRE_ENTRY_SIZE + padded;
+}
+
 int raw_ask(int sock, int op, const char *path, size_t len, uint32_t flags, uint32_t mode, int *fd)
 {
-    static uint8_t out[WIRE_MAX_MESSAGE], in[4096];
+    static uint8_t out[WIRE_MAX_MESSAGE + 8], in[4096];
     static struct msg_in message;
-    size_t size = WIRE_HEADER_SIZE + wire_encode_entry(out + WIRE_HEADER_SIZE, sizeof out - WIRE_HEADER_SIZE,
-                                                       flags, mode, path, len);
+    size_t size = WIRE_HEADER_SIZE + put_entry(out + WIRE_HEADER_SIZE, path, len, flags, mode);
     struct wire_header header = { (uint32_t)size, (uint16_t)op, 1, 42 };
     wire_encode_header(out, sizeof out, &header);
     *fd = -1;

@@ -1,0 +1,179 @@
+#include "connection.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../common/sock.h"
+#include "../common/util.h"
+
+enum { RECONNECT_TRIES = 3, RECONNECT_WAIT_MS = 40 };
+
+int connection_result(int err)
+{
+    if (err >= 0)
+        return err;
+    errno = -err;
+    return -1;
+}
+
+/* ---- making and dropping it ---- */
+
+static const char *default_path(void)
+{
+    const char *path = secure_getenv("FOB_SOCKET");
+    return path && *path ? path : FOB_DEFAULT_SOCKET;
+}
+
+static int connection_make(struct fob *fob)
+{
+    int sock = sock_connect(fob->path, SOCK_SEQPACKET);
+    if (sock < 0)
+        return sock;
+    fob->sock = sock;
+    fob->pid = getpid();
+    fob->send_cred = getuid() != geteuid() || getgid() != getegid();
+    return 0;
+}
+
+static void connection_drop(struct fob *fob)
+{
+    fob->sock = fd_close(fob->sock);
+}
+
+/* A broker that is being restarted is back in a moment. */
+static int connection_remake(struct fob *fob)
+{
+    const struct timespec wait = { 0, RECONNECT_WAIT_MS * 1000000L };
+    int err = -ECONNREFUSED;
+    for (int i = 0; i < RECONNECT_TRIES; i++) {
+        err = connection_make(fob);
+        if (err != -ECONNREFUSED && err != -ENOENT)
+            return err;
+        nanosleep(&wait, NULL);
+    }
+    return err;
+}
+
+int connection_need(struct fob *fob)
+{
+    return fob->sock < 0 ? connection_remake(fob) : 0;
+}
+
+struct fob *fob_connect(const char *socket_path)
+{
+    struct fob *fob = mem_zalloc(1, sizeof *fob);
+    char *path = strdup(socket_path ? socket_path : default_path());
+    if (!fob || !path) {
+        free(fob);
+        free(path);
+        errno = ENOMEM;
+        return NULL;
+    }
+    fob->sock = -1;
+    fob->path = path;
+    pthread_mutex_init(&fob->lock, NULL);
+    int err = connection_make(fob);
+    if (err == 0)
+        return fob;
+    fob_close(fob);
+    errno = -err;
+    return NULL;
+}
+
+void fob_close(struct fob *fob)
+{
+    if (!fob)
+        return;
+    connection_drop(fob);
+    pthread_mutex_destroy(&fob->lock);
+    free(fob->path);
+    free(fob);
+}
+
+/* ---- one at a time ---- */
+
+/*
+ * After fork(2) the connection is the parent's: the broker refuses what the child sends on it (another pid),
+ * and replies would go to whoever reads first. The lock may be held by a thread that the child does not have;
+ * as it has but one thread yet, the lock can be made anew.
+ */
+static void begin_in_child(struct fob *fob)
+{
+    pthread_mutex_init(&fob->lock, NULL);
+    connection_drop(fob);
+    fob->pid = getpid();
+}
+
+void connection_lock(struct fob *fob)
+{
+    if (fob->pid != getpid())
+        begin_in_child(fob);
+    pthread_mutex_lock(&fob->lock);
+}
+
+void connection_unlock(struct fob *fob)
+{
+    pthread_mutex_unlock(&fob->lock);
+}
+
+/* ---- asking ---- */
+
+static int send_request(struct fob *fob, const struct wire_header *header)
+{
+    const struct ucred self = { getpid(), geteuid(), getegid() };
+    return msg_send(fob->sock, fob->out, header->length, NULL, 0, fob->send_cred ? &self : NULL, 0);
+}
+
+static bool is_answer(const struct wire_header *got, const struct wire_header *asked)
+{
+    return got->type == (asked->type | WIRE_REPLY) && got->id == asked->id;
+}
+
+static int receive_reply(struct fob *fob, struct wire_header *header)
+{
+    struct wire_header got;
+    int status = msg_recv(fob->sock, fob->in, sizeof fob->in, 0, &fob->message);
+    if (status <= 0)
+        return status < 0 ? status : -ECONNRESET;
+    int err = wire_decode_header(fob->in, fob->message.len, &got);
+    if (err == 0 && is_answer(&got, header)) {
+        *header = got;
+        return 0;
+    }
+    fd_close_many(fob->message.fds, fob->message.n_fds);
+    return -EPROTO;
+}
+
+static bool is_gone(int err)
+{
+    return err == -EPIPE || err == -ECONNRESET || err == -ENOTCONN || err == -ECONNREFUSED;
+}
+
+/* 0, a negative errno, or 1: try again on a new connection. */
+static int exchange_once(struct fob *fob, struct wire_header *header, bool repeatable, bool again)
+{
+    int err = connection_need(fob);
+    if (err < 0)
+        return err;
+    err = send_request(fob, header);
+    bool sent = err == 0;
+    if (sent)
+        err = receive_reply(fob, header);
+    if (err == 0 || err == -EMFILE)
+        return err;
+    connection_drop(fob); /* its state is not known any more */
+    if (!is_gone(err))
+        return err;
+    return again && (!sent || repeatable) ? 1 : -ECONNRESET;
+}
+
+int connection_exchange(struct fob *fob, struct wire_header *header, bool repeatable)
+{
+    header->id = ++fob->next_id;
+    wire_encode_header(fob->out, sizeof fob->out, header);
+    int err = exchange_once(fob, header, repeatable, true);
+    return err == 1 ? exchange_once(fob, header, repeatable, false) : err;
+}
