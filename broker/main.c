@@ -11,6 +11,7 @@
 #include "../common/util.h"
 #include "config.h"
 #include "generation.h"
+#include "service.h"
 #include "supervisor.h"
 
 enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2 };
@@ -99,15 +100,18 @@ static int check_only(const struct config *config)
 static int run(const struct options *options, struct config *config, bool privileged)
 {
     int err = config_init(config, privileged);
-    if (err < 0) {
-        log_error("no place for a socket: neither XDG_RUNTIME_DIR nor -s names one (%s)", strerror(-err));
-        return EXIT_ERROR;
-    }
-    if (read_config(config, options, privileged) < 0)
+    if (err == 0)
+        err = read_config(config, options, privileged);
+    if (err < 0)
         return EXIT_ERROR;
     if (options->print) {
         config_print(config, stdout);
         return fflush(stdout) == 0 ? EXIT_OK : EXIT_ERROR;
+    }
+    if (!config->policy || (!config->socket.path && !options->test)) {
+        log_error("no %s: neither the environment nor an option names one (-p POLICY -s SOCKET)",
+                  config->policy ? "socket" : "policy");
+        return EXIT_ERROR;
     }
     if (privileged && config_resolve_user(config, stderr) < 0)
         return EXIT_ERROR;
@@ -122,6 +126,7 @@ int main(int argc, char **argv)
                   "this version");
         return EXIT_ERROR;
     }
+    service_close_inherited();
     struct options options;
     if (options_parse(&options, argc, argv) < 0) {
         fputs(usage, stderr);

@@ -40,6 +40,11 @@ static unsigned passed_fds(void)
     return parse_u64(n_text, LISTEN_FDS_MAX, &n) < 0 ? 0 : (unsigned)n;
 }
 
+void service_close_inherited(void)
+{
+    close_range(LISTEN_FDS_START + passed_fds(), ~0u, 0);
+}
+
 int service_listen_fd(int type)
 {
     unsigned n = passed_fds();

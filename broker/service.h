@@ -4,6 +4,9 @@
 #ifndef FOB_BROKER_SERVICE_H
 #define FOB_BROKER_SERVICE_H
 
+/* Closes what else was inherited above standard error: whoever started us had its reasons for it, we have none. First of all. */
+void service_close_inherited(void);
+
 /*
  * A listening AF_UNIX socket of `type` handed over by socket activation (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES), made close-on-exec; the
  * variables are unset. The descriptor; -ENOENT: not activated; -EINVAL: activated with something else, as said by log_error().

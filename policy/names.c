@@ -7,7 +7,7 @@
 #include "../common/util.h"
 
 static const struct names_source libc_source = {
-    getpwnam, getpwuid, getgrnam, setpwent, getpwent, setgrent, getgrent,
+    getpwnam, getpwuid, getgrnam, setpwent, getpwent, setgrent, getgrent, endpwent, endgrent,
 };
 static const struct names_source *source = &libc_source;
 
@@ -192,6 +192,7 @@ static int list_users(struct snapshot *s, const uid_t *extra, size_t n_extra)
     source->rewind_users();
     while (err == 0 && (pw = source->next_user()))
         err = add_user(s, pw);
+    source->end_users();
     for (size_t i = 0; err == 0 && i < n_extra; i++)
         if (!has_uid(s, extra[i]) && (pw = source->user_by_id(extra[i])))
             err = add_user(s, pw);
@@ -234,6 +235,7 @@ static int list_groups(struct snapshot *s)
     while (err == 0 && (group = source->next_group()))
         for (char **member = group->gr_mem; err == 0 && member && *member; member++)
             err = join(s, *member, group->gr_gid);
+    source->end_groups();
     return err;
 }
 

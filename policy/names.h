@@ -20,6 +20,8 @@ struct names_source {
     struct passwd *(*next_user)(void);
     void (*rewind_groups)(void);
     struct group *(*next_group)(void);
+    void (*end_users)(void);
+    void (*end_groups)(void);
 };
 /* NULL: the C library again. Not for use while a policy is being loaded. */
 void names_set_source(const struct names_source *source);

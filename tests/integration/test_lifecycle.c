@@ -103,6 +103,7 @@ static void test_108_workers_are_replaced(void **state)
     (void)state;
     struct broker b;
     broker_begin(&b, "allow user:0,user:2001 read,list @/pub/**\n");
+    b.uncounted = true; /* who is killed between reply and audit loses that record */
     for (int round = 0; round < 3; round++) {
         pid_t old[8];
         int n = broker_workers(&b, old, 8);
@@ -282,6 +283,11 @@ static void test_76_connections_of_a_user(void **state)
 
 /* ---- audit-required ---- */
 
+static void ask_somehow(struct client_env *env)
+{
+    open_once(env->broker, at(env->broker, "pub/a"), WIRE_READ, NULL);
+}
+
 static void test_audit_required(void **state)
 {
     (void)state;
@@ -312,13 +318,13 @@ static void test_audit_required(void **state)
     while (write(fill, filler, sizeof filler) > 0)
         ;
     for (int i = 0; i < 40; i++) /* until the last block is full, and one loss is noticed */
-        as_user_groups(&b, ALICE, ALICE, NULL, 0, expect_served, NULL);
+        as_user_groups(&b, ALICE, ALICE, NULL, 0, ask_somehow, NULL);
     as_user(&b, ALICE, expect_refused, NULL);
     assert_int_equal(ftruncate(fill, 0), 0);
     close(fill);
     unlink(at(&b, "full/filler"));
     assert_int_equal(truncate(at(&b, "full/audit"), 0), 0);
-    as_user_groups(&b, ALICE, ALICE, NULL, 0, expect_refused, NULL);
+    as_user(&b, ALICE, expect_refused, NULL); /* its own record is the one that tries */
     as_user(&b, ALICE, expect_served, NULL);
     umount2(at(&b, "full"), MNT_DETACH);
     broker_end(&b);
