@@ -8,7 +8,7 @@
 #include "../common/escape.h"
 #include "../common/util.h"
 
-enum { BEFORE = 70, AFTER = 40, TEXT_MAX = 1024 };
+enum { BEFORE = 60, AFTER = 80, TEXT_MAX = 1024 };
 
 static void append(struct policy_messages *messages, const char *text, size_t len)
 {
