@@ -1,5 +1,6 @@
 /*
- * The client that measures. Both protocols by the same hand, common/msg.h, so that what differs is the server.
+ * The client that measures. Both protocols by the same hand, common/msg.h, so that what differs is the
+ * server.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +29,8 @@ static void turn_direct(const struct client *client)
     }
 }
 
-/* One message there, one back; dies unless exactly n descriptors came. They are closed. Returns the length. */
+/* One message there, one back; dies unless exactly n descriptors came. They are closed. Returns the length.
+ */
 static size_t exchange(const struct client *client, const void *out, size_t out_len, void *in, size_t in_size,
                        size_t n)
 {
@@ -41,8 +43,8 @@ static size_t exchange(const struct client *client, const void *out, size_t out_
     for (size_t i = 0; i < reply.n_fds; i++)
         close(reply.fds[i]);
     if (reply.n_fds != n)
-        die("%s: %zu descriptors came instead of %zu (first bytes of the answer: %#x)", client->way.name, reply.n_fds,
-            n, *(const unsigned char *)in);
+        die("%s: %zu descriptors came instead of %zu (first bytes of the answer: %#x)", client->way.name,
+            reply.n_fds, n, *(const unsigned char *)in);
     return reply.len;
 }
 
