@@ -256,15 +256,17 @@ static void test_74_unread_replies(void **state)
     broker_finish(&b);
 }
 
+/* Two workers accept at the same time: any four of them are served. */
 static void connect_too_often(struct client_env *env)
 {
-    int socks[6], fd;
+    int socks[6], fd, served = 0;
     for (int i = 0; i < 6; i++)
         socks[i] = raw_connect(env->broker);
-    for (int i = 0; i < 4; i++)
-        CHECK_EQ(raw_open(socks[i], at(env->broker, "pub/a"), WIRE_READ, 0, &fd), 0);
-    for (int i = 4; i < 6; i++)
-        CHECK(recv(socks[i], &(char){ 0 }, 1, 0) <= 0);
+    usleep(200000);
+    for (int i = 0; i < 6; i++)
+        served += recv(socks[i], &(char){ 0 }, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN &&
+                  raw_open(socks[i], at(env->broker, "pub/a"), WIRE_READ, 0, &fd) == 0;
+    CHECK_EQ(served, 4);
 }
 
 static void test_76_connections_of_a_user(void **state)

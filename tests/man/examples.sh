@@ -63,7 +63,8 @@ compile() { # BLOCK PROGRAM ARGUMENTS...
     src=$1 program=$2
     shift 2
     tail -n +2 "$src" >"$program.c"
-    ${CC:-cc} -D_GNU_SOURCE -Wall -Wextra -Werror -I "$root/client" -o "$program" "$program.c" "$@" >$tmp/out 2>&1
+    # shellcheck disable=SC2086 # nothing, or flags
+    ${CC:-cc} ${FOB_SANITIZE:+-fsanitize=address,undefined} -D_GNU_SOURCE -Wall -Wextra -Werror -I "$root/client" -o "$program" "$program.c" "$@" >$tmp/out 2>&1
 }
 run_session() { # BLOCK: what is typed is run, what is printed compared
     tail -n +2 "$1" >$tmp/want
