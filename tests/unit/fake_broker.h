@@ -26,7 +26,8 @@ struct fake_broker {
     unsigned connections;
     unsigned largest;    /* entries in one message */
     struct ucred sender; /* of the last message */
-} * shared;
+};
+extern struct fake_broker *shared;
 
 extern char fake_path[64]; /* its socket */
 extern pid_t fake_pid;
