@@ -81,14 +81,26 @@ static void drop_beneath(struct mounts *mounts, struct mounts_root *root)
     mounts->n_roots = kept;
 }
 
+static void say_skipped(const char *path, int err)
+{
+    log_info("%s: %s: rules beneath it serve nothing until fobd is started anew",
+             path ? path : "a policy root",
+             err == -ELOOP ? "runs through a symlink, and the policy speaks of real paths" : strerror(-err));
+}
+
 static int add_root(struct mounts *mounts, struct policy_root *from)
 {
-    CLEANUP(fd_cleanup) int fd = open_nearest(from->path);
-    if (fd < 0) {
-        log_warning("%s: %s: the policy's rules there serve nothing (it speaks of real paths)", from->path,
-                    fd == -ELOOP ? "runs through a symlink" : strerror(-fd));
-        return 0;
-    }
+    const bool asked_for_all = from->path[1] == '\0';
+    char *wanted = strdup(from->path);
+    CLEANUP(fd_cleanup) int fd = wanted ? open_nearest(from->path) : -ENOMEM;
+    /* Cut down to "/", a missing directory would open the whole system to the worker. */
+    if (fd >= 0 && !asked_for_all && from->path[1] == '\0')
+        fd = (fd_close(fd), -ENOENT);
+    if (fd < 0)
+        say_skipped(wanted, fd);
+    free(wanted);
+    if (fd < 0)
+        return fd == -ENOMEM ? fd : 0;
     if (merge_with_last(mounts, from, from->unsealed))
         return 0;
     struct mounts_root root = {

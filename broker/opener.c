@@ -300,6 +300,8 @@ static int open_once(struct opener *o, const struct opener_request *rq, struct t
         if (rq->flags & WRITING)
             return kernel_says(res, -EISDIR);
         err = decide_directory(o, rq, target, res);
+        if (err == 0 && assume_for(o, rq, target->rule, false) < 0) /* another rule, another as= */
+            err = refuse(res, EPERM, "identity");
         return err < 0 ? err : open_directory(o, rq, target, res);
     }
     if (rq->flags & WIRE_DIRECTORY)

@@ -171,6 +171,26 @@ static void test_no_policy_refuses_all(void **state)
     broker_end(&b);
 }
 
+static void expect_later_directory(struct client_env *env)
+{
+    CHECK_EQ(open_once(env->broker, at(env->broker, "later/f"), WIRE_READ, NULL), 0);
+}
+
+/* A directory that is made after the start, beneath one that was there, is served; what was missing beneath
+ * "/" is not, and is named. */
+static void test_missing_directories(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_begin(&b, "allow user:2001 read @/later/** /fob-missing/x/**\n");
+    assert_true(file_read(at(&b, "fobd.log"), text, sizeof text) > 0);
+    assert_non_null(strstr(text, "/fob-missing/x: No such file or directory"));
+    assert_int_equal(mkdir(at(&b, "later"), 0700), 0);
+    file_write(at(&b, "later/f"), "f", 0600, 0);
+    as_user(&b, ALICE, expect_later_directory, NULL);
+    broker_finish(&b);
+}
+
 /* ---- -t, -n, usage ---- */
 
 static void test_options(void **state)
@@ -328,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_88_unsafe_policies),
         cmocka_unit_test(test_87_bad_policies),
         cmocka_unit_test(test_no_policy_refuses_all),
+        cmocka_unit_test(test_missing_directories),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_146_readiness),
         cmocka_unit_test(test_socket_activation),

@@ -177,6 +177,24 @@ static void test_54_directories_with_list(void **state)
     broker_finish(&b);
 }
 
+/* The rule that gives list is another than the one that gave read, and has another as=. */
+static void list_as_another_rule_says(struct client_env *env)
+{
+    const struct broker *b = env->broker;
+    CHECK_EQ(open_once(b, at(b, "priv"), WIRE_READ, NULL), EACCES); /* by the kernel: root's alone, 0700 */
+    CHECK_EQ(open_once(b, at(b, "pub"), WIRE_READ, NULL), 0);
+}
+
+static void test_54_list_by_another_rule(void **state)
+{
+    (void)state;
+    struct broker b;
+    broker_begin(&b, "allow user:2001 read @/priv @/pub\nallow user:2001 read,list @/priv @/pub as=caller\n");
+    as_user(&b, ALICE, list_as_another_rule_says, NULL);
+    assert_int_equal(audit_count(&b, "\"reason\":\"kernel\"", "EACCES"), 1);
+    broker_finish(&b);
+}
+
 /* ---- 56, 57: truncation ---- */
 
 static void truncate_wrongly(struct client_env *env)
@@ -340,6 +358,7 @@ int main(void)
         cmocka_unit_test(test_53_device_that_the_rule_names),
         cmocka_unit_test(test_54_sockets_and_directories),
         cmocka_unit_test(test_54_directories_with_list),
+        cmocka_unit_test(test_54_list_by_another_rule),
         cmocka_unit_test(test_56_57_truncation_comes_last),
         cmocka_unit_test(test_58_lease),
         cmocka_unit_test(test_59_privileged_files),
