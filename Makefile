@@ -161,8 +161,7 @@ $(B)/libfob.a: $(B)/libfob.o
 # A test links what it includes, so that it builds (and says something) while other parts do not. A line
 # ` * Link: FLAGS` in its first comment adds flags, such as -Wl,--wrap=NAME.
 includes_of = $(if $(wildcard $(1)),$(shell grep -lE 'include "(\.\./)+$(2)' $(1)))
-test_all_src := $(unit_src) $(unitlib_src) $(fuzz_src) $(oracle_src) $(inttest_src) $(intlib_src) $(bench_src) \
-               
+test_all_src := $(unit_src) $(unitlib_src) $(fuzz_src) $(oracle_src) $(inttest_src) $(intlib_src) $(bench_src)
 using_broker := $(call includes_of,$(test_all_src),broker/)
 using_policy := $(call includes_of,$(test_all_src),policy/)
 using_client := $(call includes_of,$(test_all_src),client/)

@@ -21,10 +21,14 @@ enum token_kind {
 
 struct token {
     uint8_t kind; /* enum token_kind */
-    uint8_t byte; /* TOKEN_BYTE */
-    const uint32_t
-        *class_bits; /* TOKEN_CLASS: 8 words, bit b of 256 set = byte b matches; '/' and NUL never */
+    uint8_t byte; /* TOKEN_BYTE: it; TOKEN_CLASS: which of the component's classes */
 };
+
+/* The bytes of one [...]: bit b of 256 set = byte b matches; '/' and NUL never. */
+struct token_class {
+    uint32_t bits[8];
+};
+enum { CLASSES_MAX = 255 };
 
 enum component_kind {
     COMPONENT_LITERAL,   /* n bytes exactly */
@@ -36,11 +40,29 @@ enum component_kind {
 struct component {
     union {
         const char *bytes;          /* literal: NOT terminated */
-        const struct token *tokens; /* glob */
+        const struct token *tokens; /* glob; its classes stand behind them, see component_class() */
     };
     uint32_t n;
     uint8_t kind; /* enum component_kind */
 };
+
+/* Where the classes begin, in bytes behind the tokens: small tokens are what 100,000 rules weigh. */
+static inline size_t component_class_offset(size_t n_tokens)
+{
+    size_t align = sizeof(uint32_t), size = n_tokens * sizeof(struct token);
+    return (size + align - 1) / align * align;
+}
+
+static inline const struct token_class *component_class(const struct component *c, const struct token *t)
+{
+    const char *behind = (const char *)c->tokens + component_class_offset(c->n);
+    return (const struct token_class *)(const void *)behind + t->byte;
+}
+
+static inline bool class_has(const struct token_class *class, uint8_t byte)
+{
+    return class->bits[byte / 32] >> byte % 32 & 1;
+}
 
 /* An absolute path pattern after `{}` expansion. No two ANY_DEPTH stand side by side. "/" has no components.
  */

@@ -126,7 +126,8 @@ static bool tokens_equal(const struct component *a, const struct component *b)
         const struct token *x = &a->tokens[i], *y = &b->tokens[i];
         if (x->kind != y->kind || x->byte != y->byte)
             return false;
-        if (x->kind == TOKEN_CLASS && memcmp(x->class_bits, y->class_bits, 8 * sizeof *x->class_bits) != 0)
+        if (x->kind == TOKEN_CLASS &&
+            memcmp(component_class(a, x), component_class(b, y), sizeof(struct token_class)) != 0)
             return false;
     }
     return true;
@@ -140,13 +141,13 @@ static uint32_t tokens_hash(const struct compiled *c, uint32_t glob)
         const struct token *t = &g->component->tokens[i];
         hash = (hash ^ (uint32_t)(t->kind << 8 | t->byte)) * 16777619u;
         for (size_t w = 0; t->kind == TOKEN_CLASS && w < 8; w++)
-            hash = (hash ^ t->class_bits[w]) * 16777619u;
+            hash = (hash ^ component_class(g->component, t)->bits[w]) * 16777619u;
     }
     return place_hash(c->nodes[g->child].parent, hash);
 }
 
 /* The literal beginning or ending, as bytes. */
-static void fixed_bytes(const struct glob *g, char out[255])
+static void fixed_bytes(const struct glob *g, char out[FIXED_MAX])
 {
     const struct token *from = g->component->tokens + (g->at_end ? g->component->n - g->fixed : 0);
     for (size_t i = 0; i < g->fixed; i++)
@@ -156,7 +157,7 @@ static void fixed_bytes(const struct glob *g, char out[255])
 static uint32_t group_hash(const struct compiled *c, uint32_t glob)
 {
     const struct glob *g = &c->globs[glob - 1];
-    char bytes[255];
+    char bytes[FIXED_MAX];
     fixed_bytes(g, bytes);
     return place_hash(c->nodes[g->child].parent, component_hash(bytes, g->fixed) + g->at_end);
 }
@@ -165,9 +166,9 @@ static void measure_fixed(struct glob *g)
 {
     const struct token *tokens = g->component->tokens;
     size_t n = g->component->n, beginning = 0, ending = 0;
-    while (beginning < n && beginning < 255 && tokens[beginning].kind == TOKEN_BYTE)
+    while (beginning < n && beginning < FIXED_MAX && tokens[beginning].kind == TOKEN_BYTE)
         beginning++;
-    while (ending < n && ending < 255 && tokens[n - 1 - ending].kind == TOKEN_BYTE)
+    while (ending < n && ending < FIXED_MAX && tokens[n - 1 - ending].kind == TOKEN_BYTE)
         ending++;
     g->at_end = ending > beginning;
     g->fixed = (uint16_t)(g->at_end ? ending : beginning);
@@ -201,11 +202,11 @@ static int glob_index(struct builder *b, uint32_t node, uint32_t glob)
         table->rest = glob;
         return 0;
     }
-    (g->at_end ? table->endings : table->beginnings)[g->fixed / 64] |= UINT64_C(1) << g->fixed % 64;
+    *(g->at_end ? &table->endings : &table->beginnings) |= UINT64_C(1) << g->fixed;
     err = table_grow(&c->glob_table, &c->glob_table_size, b->n_glob_heads + 1, group_hash, c);
     if (err < 0)
         return err;
-    char bytes[255];
+    char bytes[FIXED_MAX];
     fixed_bytes(g, bytes);
     g->next = compiled_globs(c, node, bytes, g->fixed, g->at_end);
     size_t at = group_hash(c, glob) & (c->glob_table_size - 1);
@@ -378,6 +379,8 @@ int compile_policy(struct policy *policy)
     shrink(&c->nodes, c->n_nodes, sizeof *c->nodes);
     shrink(&c->terminals, c->n_terminals, sizeof *c->terminals);
     shrink(&c->globs, c->n_globs, sizeof *c->globs);
+    shrink(&c->glob_tables, c->n_glob_tables, sizeof *c->glob_tables);
+    shrink(&c->keys, c->n_keys, sizeof *c->keys);
     return err;
 }
 
@@ -399,7 +402,7 @@ void compiled_free(struct compiled *compiled)
 size_t compiled_memory(const struct compiled *c)
 {
     return sizeof *c + c->n_nodes * sizeof *c->nodes + c->table_size * sizeof *c->table +
-           c->n_globs * sizeof *c->globs + c->cap_glob_tables * sizeof *c->glob_tables +
+           c->n_globs * sizeof *c->globs + c->n_glob_tables * sizeof *c->glob_tables +
            c->glob_table_size * sizeof *c->glob_table + c->n_terminals * sizeof *c->terminals +
-           c->n_members * sizeof *c->members + c->cap_keys * sizeof *c->keys;
+           c->n_members * sizeof *c->members + c->n_keys * sizeof *c->keys;
 }

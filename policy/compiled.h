@@ -35,11 +35,13 @@ struct glob {
     bool at_end;    /* ending */
 };
 
+enum { FIXED_MAX = 63 }; /* more literal bytes are left to glob_match() */
+
 /* The glob children of one node: which lengths of beginnings and endings there are, and those that have
  * neither. */
 struct glob_table {
-    uint64_t beginnings[4], endings[4]; /* bit n: some glob begins (ends) with n literal bytes, 1..255 */
-    uint32_t rest;                      /* index + 1 of the first glob that has neither */
+    uint64_t beginnings, endings; /* bit n: some glob begins (ends) with n literal bytes, 1..FIXED_MAX */
+    uint32_t rest;                /* index + 1 of the first glob that has neither */
 };
 
 struct key {

@@ -28,8 +28,8 @@ static size_t value_of(const struct token *token, const struct policy_subject *s
 }
 
 /* How many bytes the token takes, or 0 when it does not match. */
-static size_t token_match(const struct token *token, const char *bytes, size_t len,
-                          const struct policy_subject *subject)
+static size_t token_match(const struct component *component, const struct token *token, const char *bytes,
+                          size_t len, const struct policy_subject *subject)
 {
     if (token->kind == TOKEN_USER || token->kind == TOKEN_UID) {
         char number[10];
@@ -44,7 +44,7 @@ static size_t token_match(const struct token *token, const char *bytes, size_t l
     case TOKEN_BYTE:
         return byte == token->byte;
     case TOKEN_CLASS:
-        return token->class_bits[byte / 32] >> byte % 32 & 1;
+        return class_has(component_class(component, token), byte);
     default:
         return 1;
     }
@@ -61,7 +61,7 @@ bool glob_match(const struct component *component, const char *bytes, size_t len
             resume = i;
             continue;
         }
-        size_t took = t < n ? token_match(&tokens[t], bytes + i, len - i, subject) : 0;
+        size_t took = t < n ? token_match(component, &tokens[t], bytes + i, len - i, subject) : 0;
         if (took) {
             i += took;
             t++;

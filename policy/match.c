@@ -208,17 +208,16 @@ static void try_globs(struct match *m, uint32_t glob, const char *bytes, size_t 
     }
 }
 
-static void try_lengths(struct match *m, uint32_t node, const uint64_t *lengths, bool at_end,
-                        const char *bytes, size_t len, size_t after)
+static void try_lengths(struct match *m, uint32_t node, uint64_t lengths, bool at_end, const char *bytes,
+                        size_t len, size_t after)
 {
-    for (unsigned word = 0; word < 4; word++)
-        for (uint64_t left = lengths[word]; left; left &= left - 1) {
-            size_t fixed = word * 64 + (unsigned)__builtin_ctzll(left);
-            if (fixed > len)
-                return;
-            const char *from = at_end ? bytes + len - fixed : bytes;
-            try_globs(m, compiled_globs(m->c, node, from, fixed, at_end), bytes, len, after);
-        }
+    for (uint64_t left = lengths; left; left &= left - 1) {
+        size_t fixed = (unsigned)__builtin_ctzll(left);
+        if (fixed > len)
+            return;
+        const char *from = at_end ? bytes + len - fixed : bytes;
+        try_globs(m, compiled_globs(m->c, node, from, fixed, at_end), bytes, len, after);
+    }
 }
 
 static void step_from(struct match *m, uint32_t index, const char *bytes, size_t len, uint32_t hash,

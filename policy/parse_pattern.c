@@ -93,7 +93,8 @@ struct component_parse {
     size_t offset, end; /* of the component in the pattern's text */
     bool plain;         /* offsets are those of the word */
     struct token tokens[TOKENS_MAX];
-    size_t n;
+    struct token_class classes[CLASSES_MAX];
+    size_t n, n_classes;
     bool only_bytes;
 };
 
@@ -102,9 +103,9 @@ static void fail_at(struct component_parse *c, size_t offset, const char *what)
     fail(c->e, c->plain ? offset : 0, what);
 }
 
-static void put_token(struct component_parse *c, enum token_kind kind, char byte, const uint32_t *class_bits)
+static void put_token(struct component_parse *c, enum token_kind kind, char byte)
 {
-    c->tokens[c->n++] = (struct token){ (uint8_t)kind, (uint8_t)byte, class_bits };
+    c->tokens[c->n++] = (struct token){ (uint8_t)kind, (uint8_t)byte };
     c->only_bytes = c->only_bytes && kind == TOKEN_BYTE;
 }
 
@@ -127,7 +128,7 @@ static unsigned char class_byte(const struct component_parse *c, size_t *i)
 static size_t parse_class(struct component_parse *c, size_t i)
 {
     size_t open = i++;
-    uint32_t bits[8] = { 0 };
+    struct token_class class = { .bits = { 0 } };
     bool inverted = i < c->end && (c->text[i] == '!' || c->text[i] == '^');
     i += inverted;
     for (bool first = true; i < c->end && (first || c->text[i] != ']'); first = false) {
@@ -140,20 +141,23 @@ static size_t parse_class(struct component_parse *c, size_t i)
             fail_at(c, open, "range in `[...]` runs backwards");
             return 0;
         }
-        class_add(bits, from, to);
+        class_add(class.bits, from, to);
     }
     if (i >= c->end) {
         fail_at(c, open, "`[` is not closed within its component (a literal one is written \\[)");
         return 0;
     }
+    if (c->n_classes == CLASSES_MAX) {
+        fail_at(c, open, "more `[...]` than a name has bytes (255): it would match nothing");
+        return 0;
+    }
     for (size_t word = 0; inverted && word < 8; word++)
-        bits[word] = ~bits[word];
-    bits[0] &= ~UINT32_C(1);
-    bits['/' / 32] &= ~(UINT32_C(1) << '/' % 32);
-    const uint32_t *kept = arena_copy(&c->e->parser->policy->arena, bits, 8, sizeof *bits);
-    c->e->parser->out_of_memory |= !kept;
-    put_token(c, TOKEN_CLASS, 0, kept);
-    return kept ? i + 1 : 0;
+        class.bits[word] = ~class.bits[word];
+    class.bits[0] &= ~UINT32_C(1);
+    class.bits['/' / 32] &= ~(UINT32_C(1) << '/' % 32);
+    c->classes[c->n_classes] = class;
+    put_token(c, TOKEN_CLASS, (char)c->n_classes++);
+    return i + 1;
 }
 
 /* From the `%` at i. */
@@ -161,14 +165,14 @@ static size_t parse_percent(struct component_parse *c, size_t i)
 {
     switch (i + 1 < c->end ? c->text[i + 1] : '\0') {
     case 'u':
-        put_token(c, TOKEN_USER, 0, NULL);
+        put_token(c, TOKEN_USER, 0);
         c->e->parser->needs_users = true;
         return i + 2;
     case 'U':
-        put_token(c, TOKEN_UID, 0, NULL);
+        put_token(c, TOKEN_UID, 0);
         return i + 2;
     case '%':
-        put_token(c, TOKEN_BYTE, '%', NULL);
+        put_token(c, TOKEN_BYTE, '%');
         return i + 2;
     case 'h':
         fail_at(c, i,
@@ -190,10 +194,10 @@ static size_t parse_token(struct component_parse *c, size_t i)
             fail_at(c, i, "`**` stands as a whole component (/a/**/b)");
             return 0;
         }
-        put_token(c, TOKEN_STAR, 0, NULL);
+        put_token(c, TOKEN_STAR, 0);
         return i + 1;
     case '?':
-        put_token(c, TOKEN_ANY, 0, NULL);
+        put_token(c, TOKEN_ANY, 0);
         return i + 1;
     case '[':
         return parse_class(c, i);
@@ -204,10 +208,10 @@ static size_t parse_token(struct component_parse *c, size_t i)
             fail_at(c, i, "`\\` at the end of a component escapes nothing");
             return 0;
         }
-        put_token(c, TOKEN_BYTE, c->text[i + 1], NULL);
+        put_token(c, TOKEN_BYTE, c->text[i + 1]);
         return i + 2;
     default:
-        put_token(c, TOKEN_BYTE, c->text[i], NULL);
+        put_token(c, TOKEN_BYTE, c->text[i]);
         return i + 1;
     }
 }
@@ -236,8 +240,13 @@ static bool keep_bytes(struct component_parse *c, struct component *out)
 
 static bool keep_tokens(struct component_parse *c, struct component *out)
 {
-    const struct token *tokens = arena_copy(&c->e->parser->policy->arena, c->tokens, c->n, sizeof *tokens);
+    size_t classes = component_class_offset(c->n), size = classes + c->n_classes * sizeof *c->classes;
+    struct token *tokens = arena_alloc(&c->e->parser->policy->arena, size / 4, 4);
     c->e->parser->out_of_memory |= !tokens;
+    if (tokens) {
+        memcpy(tokens, c->tokens, c->n * sizeof *tokens);
+        memcpy((char *)tokens + classes, c->classes, c->n_classes * sizeof *c->classes);
+    }
     *out = (struct component){ .tokens = tokens, .n = (uint32_t)c->n, .kind = COMPONENT_GLOB };
     return tokens;
 }
@@ -260,7 +269,7 @@ static bool parse_component(struct component_parse *c, struct component *out)
     }
     if (!has_special(text, len))
         return keep_literal(c, text, len, out);
-    c->n = 0;
+    c->n = c->n_classes = 0;
     c->only_bytes = true;
     for (size_t i = c->offset; i < c->end;) {
         i = parse_token(c, i);

@@ -33,29 +33,29 @@ static struct text value_of(const struct token *token, const struct policy_subje
     return usable ? value : (struct text){ NULL, 0 };
 }
 
-static bool glob(const struct token *tokens, size_t n, struct text rest, const struct policy_subject *subject)
+/* The component's tokens from i on. */
+static bool glob(const struct component *c, size_t i, struct text rest, const struct policy_subject *subject)
 {
+    const struct token *token = &c->tokens[i];
     char number[16];
-    if (n == 0)
+    if (i == c->n)
         return rest.len == 0;
     struct text after = { rest.bytes + 1, rest.len - 1 };
-    switch (tokens->kind) {
+    switch (token->kind) {
     case TOKEN_BYTE:
-        return rest.len && (uint8_t)rest.bytes[0] == tokens->byte && glob(tokens + 1, n - 1, after, subject);
+        return rest.len && (uint8_t)rest.bytes[0] == token->byte && glob(c, i + 1, after, subject);
     case TOKEN_ANY:
-        return rest.len && glob(tokens + 1, n - 1, after, subject);
+        return rest.len && glob(c, i + 1, after, subject);
     case TOKEN_CLASS: {
         uint8_t byte = rest.len ? (uint8_t)rest.bytes[0] : 0;
-        return rest.len && tokens->class_bits[byte / 32] >> byte % 32 & 1 &&
-               glob(tokens + 1, n - 1, after, subject);
+        return rest.len && class_has(component_class(c, token), byte) && glob(c, i + 1, after, subject);
     }
     case TOKEN_STAR:
-        return glob(tokens + 1, n - 1, rest, subject) || (rest.len && glob(tokens, n, after, subject));
+        return glob(c, i + 1, rest, subject) || (rest.len && glob(c, i, after, subject));
     default: {
-        struct text value = value_of(tokens, subject, number);
+        struct text value = value_of(token, subject, number);
         return value.len && rest.len >= value.len && memcmp(rest.bytes, value.bytes, value.len) == 0 &&
-               glob(tokens + 1, n - 1, (struct text){ rest.bytes + value.len, rest.len - value.len },
-                    subject);
+               glob(c, i + 1, (struct text){ rest.bytes + value.len, rest.len - value.len }, subject);
     }
     }
 }
@@ -99,7 +99,7 @@ static bool components(const struct component *c, size_t n, struct text rest,
         return components(c, n, after, subject);
     bool matches = c->kind == COMPONENT_LITERAL
                        ? first.len == c->n && memcmp(first.bytes, c->bytes, first.len) == 0
-                       : glob(c->tokens, c->n, first, subject);
+                       : glob(c, 0, first, subject);
     return matches && components(c + 1, n - 1, after, subject);
 }
 
