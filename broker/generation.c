@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "../common/log.h"
+#include "../common/mountinfo.h"
 
 static int load_empty(struct generation *generation, const char *path, const struct policy_env *env)
 {
@@ -43,7 +44,7 @@ static int load_policy(struct generation *generation, const char *path)
 int generation_load(struct generation *generation, const struct config *config, uint32_t number)
 {
     *generation = (struct generation){ .number = number, .mounts = { .slash = -1 } };
-    int err = mounts_pseudo(&generation->pseudo, &generation->n_pseudo);
+    int err = mountinfo_pseudo(&generation->pseudo, &generation->n_pseudo);
     if (err < 0) {
         log_error("/proc/self/mountinfo: %s (is /proc mounted?)", strerror(-err));
         return err;
@@ -65,7 +66,7 @@ int generation_clone_mounts(struct generation *generation)
 void generation_deinit(struct generation *generation)
 {
     mounts_close(&generation->mounts);
-    mounts_pseudo_free(generation->pseudo, generation->n_pseudo);
+    mountinfo_pseudo_free(generation->pseudo, generation->n_pseudo);
     if (generation->policy)
         policy_free(generation->policy);
     *generation = (struct generation){ .mounts = { .slash = -1 } };
