@@ -63,8 +63,13 @@ static struct client *client_new(struct clients *clients, const struct peer *pee
     if (peer->n_groups)
         memcpy(groups, peer->groups, peer->n_groups * sizeof *groups);
     client->refs = 1;
-    client->subject = (struct policy_subject){ peer->uid, peer->gid, groups, peer->n_groups,
-                                               policy_find_user(clients->policy, peer->uid) };
+    client->subject = (struct policy_subject){
+        .uid = peer->uid,
+        .gid = peer->gid,
+        .groups = groups,
+        .n_groups = peer->n_groups,
+        .user = policy_find_user(clients->policy, peer->uid),
+    };
     client->user = user_ref(clients, peer->uid);
     if (!client->user) {
         client_free(clients, client);

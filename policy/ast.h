@@ -83,10 +83,11 @@ struct subject_set;
 
 struct term {
     uint8_t kind; /* enum term_kind */
-    uint32_t id;  /* uid or gid */
+    uint32_t id;  /* uid or gid; of patterns: how many */
     union {
-        const char *text;              /* exe, unit, cgroup, label: as written, terminated */
-        const struct subject_set *set; /* TERM_SET */
+        const char *text;               /* unit, label: as written, terminated */
+        const struct pattern *patterns; /* exe, cgroup: `id` of them */
+        const struct subject_set *set;  /* TERM_SET */
     };
 };
 
@@ -104,6 +105,7 @@ struct subjects {
 
 /* set @NAME = ...: any of its terms; those of sets named in it stand in it. */
 struct subject_set {
+    const char *name;         /* without its @ */
     const struct term *terms; /* no TERM_SET, TERM_USER or TERM_GROUP among them */
     const uid_t *uids;        /* sorted: the user: members */
     const gid_t *gids;        /* sorted: the group: members */

@@ -33,4 +33,15 @@ size_t compiled_memory(const struct compiled *compiled);
 /* subject.c: does it match? `deny` decides what an unknown term and the user database count for. */
 bool subjects_match(const struct subjects *subjects, const struct policy_subject *subject, bool deny);
 
+/* pattern.c: does the pattern match, whatever file system it is on? */
+bool pattern_matches(const struct pattern *pattern, const char *path, size_t len,
+                     const struct policy_subject *subject);
+
+/* who.c: the hypothetical subject of one conjunction without sets. NULL: no memory. */
+struct policy_who *who_new(const struct policy *policy, const struct conj *conj);
+
+/* quote.c: the word as the language would have it, in quotes where it needs them. */
+void quote_word(FILE *out, const char *text, size_t len);
+bool quote_needed(const char *text, size_t len);
+
 #endif

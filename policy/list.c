@@ -14,15 +14,6 @@ struct output {
 
 enum { LAST_LINE = 32 }; /* kept free for "# N more" */
 
-static bool needs_quotes(const char *text, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)text[i] <= ' ' || (unsigned char)text[i] >= 127 || text[i] == '"' ||
-            text[i] == '#')
-            return true;
-    return len == 0;
-}
-
 /* As the language would have it in double quotes; 4 bytes for each at most. */
 static size_t quote(char *out, const char *text, size_t len)
 {
@@ -50,7 +41,7 @@ static void put_line(struct output *out, const struct policy_rule *rule, const s
         out->omitted++;
         return;
     }
-    if (needs_quotes(pattern->text, pattern->text_len)) {
+    if (quote_needed(pattern->text, pattern->text_len)) {
         len += quote(line + len, pattern->text, pattern->text_len);
     } else {
         memcpy(line + len, pattern->text, pattern->text_len);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "../common/util.h"
+#include "load.h"
 #include "parse.h"
 
 enum { FILE_MAX_BYTES = 64 << 20 };
@@ -102,7 +103,7 @@ static int load_file(struct parser *parser, int dir, const char *base, const cha
         message_file(parser->messages, name, "is not a regular file");
         return -EPERM;
     }
-    int err = check_trust(fd, name, parser->env, parser->messages);
+    int err = parser->trusts_all ? 0 : check_trust(fd, name, parser->env, parser->messages);
     if (err < 0)
         return err;
     char *text;
@@ -173,92 +174,23 @@ static int load_path(struct parser *parser, const char *path)
 
 /* ---- assertions ---- */
 
-/* What a hypothetical subject is: user: gives uid, gid and groups of the database, group: adds one. */
-struct hypothetical {
-    struct policy_subject subject;
-    gid_t groups[256 + 65536 / 16];
-};
-
-static int compare_gids(const void *a, const void *b)
-{
-    gid_t x = *(const gid_t *)a, y = *(const gid_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-static void add_group(struct hypothetical *h, gid_t gid)
-{
-    if (h->subject.n_groups < ARRAY_SIZE(h->groups))
-        h->groups[h->subject.n_groups++] = gid;
-}
-
-static void be_user(const struct policy *policy, struct hypothetical *h, uid_t uid)
-{
-    const struct policy_user *user = policy_find_user(policy, uid);
-    h->subject.uid = uid;
-    h->subject.gid = user ? user->gid : (gid_t)-2;
-    h->subject.user = user;
-    for (size_t i = 0; user && i < user->n_groups; i++)
-        add_group(h, user->groups[i]);
-}
-
-static void make_hypothetical(const struct policy *policy, const struct conj *conj, struct hypothetical *h)
-{
-    h->subject = (struct policy_subject){ .uid = (uid_t)-2, .gid = (gid_t)-2, .groups = h->groups };
-    for (size_t i = 0; i < conj->n_terms; i++)
-        if (conj->terms[i].kind == TERM_USER)
-            be_user(policy, h, conj->terms[i].id);
-    for (size_t i = 0; i < conj->n_terms; i++)
-        if (conj->terms[i].kind == TERM_GROUP)
-            add_group(h, conj->terms[i].id);
-    qsort(h->groups, h->subject.n_groups, sizeof *h->groups, compare_gids);
-}
-
-static void say_false(const struct ast_assert *assert, const struct policy_decision *decision,
-                      struct policy_messages *messages)
-{
-    const struct policy_rule *rule = decision->rule;
-    if (rule)
-        message_error(messages, assert->source, assert->at, "assertion does not hold: %s by %s:%u: %.*s",
-                      decision->allowed ? "allowed" : "refused", rule->file, (unsigned)rule->line,
-                      (int)(rule->text_len < 200 ? rule->text_len : 200), rule->text);
-    else
-        message_error(messages, assert->source, assert->at,
-                      "assertion does not hold: refused, as no rule allows it");
-}
-
-static bool has_set(const struct conj *conj)
-{
-    for (size_t i = 0; i < conj->n_terms; i++)
-        if (conj->terms[i].kind == TERM_SET)
-            return true;
-    return false;
-}
-
-static void hold_conj(const struct policy *policy, const struct ast_assert *assert, const struct conj *conj,
-                      time_t now, struct policy_messages *messages)
-{
-    static struct hypothetical h;
-    struct policy_decision decision;
-    if (has_set(conj)) {
-        message_error(messages, assert->source, assert->at,
-                      "an assertion is about one subject: user:, group: or any, not a set");
-        return;
-    }
-    make_hypothetical(policy, conj, &h);
-    policy_decide_slow(policy, &h.subject, assert->rights, assert->path, assert->path_len, now, &decision);
-    if (decision.allowed == assert->deny)
-        say_false(assert, &decision, messages);
-}
-
-static void hold_asserts(const struct policy *policy, const struct policy_env *env,
-                         struct policy_messages *messages)
+static int hold_asserts(const struct policy *policy, const struct policy_env *env,
+                        struct policy_messages *messages)
 {
     time_t now = env->now ? env->now : time(NULL);
-    for (size_t i = 0; i < policy->ast.n_asserts; i++) {
-        const struct ast_assert *assert = &policy->ast.asserts[i];
-        for (size_t c = 0; c < assert->subjects->n_conjs; c++)
-            hold_conj(policy, assert, &assert->subjects->conjs[c], now, messages);
-    }
+    struct policy_scratch *scratch = policy->ast.n_asserts ? policy_scratch_new(policy) : NULL;
+    int err = policy->ast.n_asserts && !scratch ? -ENOMEM : 0;
+    for (size_t i = 0; err == 0 && i < policy->ast.n_asserts; i++)
+        err = assert_hold(policy, scratch, &policy->ast.asserts[i], now, messages);
+    policy_scratch_free(scratch);
+    return err;
+}
+
+static void refuse_rules(const struct policy *policy, struct policy_messages *messages)
+{
+    for (size_t i = 0; i < policy->ast.n_rules; i++)
+        message_error(messages, policy->sources, policy->ast.rules[i].rule.text,
+                      "a file of tests holds assertions and sets, no rules");
 }
 
 /* ---- the whole ---- */
@@ -272,7 +204,7 @@ static int finish(struct parser *parser, const struct policy_env *env)
     if (err == 0)
         err = compile_policy(parser->policy);
     if (err == 0)
-        hold_asserts(parser->policy, env, messages);
+        err = hold_asserts(parser->policy, env, messages);
     return err == 0 && messages->n_errors ? -EINVAL : err;
 }
 
@@ -332,4 +264,35 @@ int policy_load_text(struct policy **out, const char *name, const char *text, si
                      const struct policy_env *env, struct policy_messages *messages)
 {
     return load(out, env, messages, load_from_memory, &(struct memory_text){ name, text, len });
+}
+
+static int load_tests(struct parser *parser, const void *file)
+{
+    return load_file(parser, AT_FDCWD, file, file, 0);
+}
+
+int load_asserts(struct policy **out, const char *file, const struct policy_env *env,
+                 struct policy_messages *messages)
+{
+    struct policy *policy = mem_zalloc(1, sizeof *policy);
+    struct parser parser;
+    if (!policy || parser_init(&parser, policy, env, messages) < 0) {
+        free(policy);
+        return -ENOMEM;
+    }
+    parser.trusts_all = true;
+    int err = load_tests(&parser, file);
+    if (err == 0)
+        err = parser_finish(&parser);
+    if (err == 0)
+        refuse_rules(policy, messages);
+    parser_deinit(&parser);
+    message_end(messages);
+    if (err == 0 && messages->n_errors)
+        err = -EINVAL;
+    if (err == 0)
+        *out = policy;
+    else
+        policy_free(policy);
+    return err;
 }

@@ -7,7 +7,7 @@
 #include "../common/util.h"
 
 static const struct names_source libc_source = {
-    getpwnam, getpwuid, getgrnam, setpwent, getpwent, setgrent, getgrent, endpwent, endgrent,
+    getpwnam, getpwuid, getgrnam, getgrgid, setpwent, getpwent, setgrent, getgrent, endpwent, endgrent,
 };
 static const struct names_source *source = &libc_source;
 
@@ -185,7 +185,7 @@ static bool has_uid(const struct snapshot *s, uid_t uid)
     return false;
 }
 
-static int list_users(struct snapshot *s, const uid_t *extra, size_t n_extra)
+static int list_all(struct snapshot *s)
 {
     const struct passwd *pw;
     int err = 0;
@@ -193,6 +193,13 @@ static int list_users(struct snapshot *s, const uid_t *extra, size_t n_extra)
     while (err == 0 && (pw = source->next_user()))
         err = add_user(s, pw);
     source->end_users();
+    return err;
+}
+
+static int list_users(struct snapshot *s, bool all, const uid_t *extra, size_t n_extra)
+{
+    const struct passwd *pw;
+    int err = all ? list_all(s) : 0;
     for (size_t i = 0; err == 0 && i < n_extra; i++)
         if (!has_uid(s, extra[i]) && (pw = source->user_by_id(extra[i])))
             err = add_user(s, pw);
@@ -268,11 +275,11 @@ static int store(struct snapshot *s, struct policy_user **users)
     return 0;
 }
 
-int names_snapshot(struct arena *arena, const uid_t *extra, size_t n_extra, struct policy_user **users,
-                   size_t *n_users)
+int names_snapshot(struct arena *arena, bool all, const uid_t *extra, size_t n_extra,
+                   struct policy_user **users, size_t *n_users)
 {
     struct snapshot s = { .arena = arena };
-    int err = list_users(&s, extra, n_extra);
+    int err = list_users(&s, all, extra, n_extra);
     if (err == 0)
         err = list_groups(&s);
     if (err == 0) {
@@ -286,4 +293,34 @@ int names_snapshot(struct arena *arena, const uid_t *extra, size_t n_extra, stru
     free(s.users);
     free(s.by_name);
     return err;
+}
+
+/* ---- ids to names ---- */
+
+static char found_name[NAME_MAX_BYTES + 1];
+
+static const char *keep_name(const char *name)
+{
+    size_t len = strlen(name);
+    if (len == 0 || len >= sizeof found_name)
+        return NULL;
+    memcpy(found_name, name, len + 1);
+    return found_name;
+}
+
+/* Two accounts may share a uid: only a name that leads back is told. */
+const char *names_of_user(uid_t uid)
+{
+    const struct passwd *pw = source->user_by_id(uid);
+    const char *name = pw ? keep_name(pw->pw_name) : NULL;
+    pw = name ? source->user_by_name(name) : NULL;
+    return pw && pw->pw_uid == uid ? name : NULL;
+}
+
+const char *names_of_group(gid_t gid)
+{
+    const struct group *group = source->group_by_id(gid);
+    const char *name = group ? keep_name(group->gr_name) : NULL;
+    group = name ? source->group_by_name(name) : NULL;
+    return group && group->gr_gid == gid ? name : NULL;
 }

@@ -16,6 +16,7 @@ struct names_source {
     struct passwd *(*user_by_name)(const char *name);
     struct passwd *(*user_by_id)(uid_t uid);
     struct group *(*group_by_name)(const char *name);
+    struct group *(*group_by_id)(gid_t gid);
     void (*rewind_users)(void);
     struct passwd *(*next_user)(void);
     void (*rewind_groups)(void);
@@ -36,10 +37,13 @@ int names_user(struct names *names, const char *name, size_t len, uid_t *uid);
 int names_group(struct names *names, const char *name, size_t len, gid_t *gid);
 
 /*
- * The users that the database lists, and those of `extra` that it knows without listing, sorted by uid, with
- * the groups that they are members of; all in the arena. 0 or -ENOMEM.
+ * The users of `extra` that the database knows and, with `all`, those that it lists, sorted by uid, with the
+ * groups that they are members of; all in the arena. 0 or -ENOMEM.
  */
-int names_snapshot(struct arena *arena, const uid_t *extra, size_t n_extra, struct policy_user **users,
-                   size_t *n_users);
+int names_snapshot(struct arena *arena, bool all, const uid_t *extra, size_t n_extra,
+                   struct policy_user **users, size_t *n_users);
+/* The name that stands for this uid (gid) and no other, or NULL. Lives until the next call of either. */
+const char *names_of_user(uid_t uid);
+const char *names_of_group(gid_t gid);
 
 #endif

@@ -46,7 +46,8 @@ struct parser {
     size_t n_ids, cap_ids;
     bool needs_users; /* %u, %h, deny by group, as=user:, assert */
     bool out_of_memory;
-    void *scratch; /* parse_scratch_size() bytes: of the pattern at hand */
+    bool trusts_all; /* whoever owns the file: it grants nothing */
+    void *scratch;   /* parse_scratch_size() bytes: of the pattern at hand */
     /* of the rule at hand */
     struct pattern *patterns;
     size_t n_patterns, cap_patterns;
@@ -66,8 +67,9 @@ const char *parse_suggestion(const char *text, size_t len, const char *const *kn
 size_t parse_scratch_size(void);
 /* Appends the word's patterns to parser->patterns. */
 bool parse_path(struct parser *parser, const struct word *word);
-/* Is it an absolute pattern? (exe:, cgroup:) Says what is wrong. */
-bool parse_is_pattern(struct parser *parser, const struct word *word, size_t offset, size_t len);
+/* Part of a word as the patterns of an exe: or cgroup: term. */
+bool parse_pattern_term(struct parser *parser, const struct word *word, size_t offset, size_t len,
+                        struct term *term);
 
 /* parse_subject.c */
 const struct subjects *parse_subjects(struct parser *parser, const struct word *word, bool deny);

@@ -411,15 +411,19 @@ bool parse_path(struct parser *parser, const struct word *word)
     return !e.failed;
 }
 
-bool parse_is_pattern(struct parser *parser, const struct word *word, size_t offset, size_t len)
+bool parse_pattern_term(struct parser *parser, const struct word *word, size_t offset, size_t len,
+                        struct term *term)
 {
     struct word part = { word->text + offset, len, word->plain ? word->at + offset : word->at, true,
                          word->plain };
-    struct parser probe = *parser;
-    probe.patterns = NULL;
-    probe.n_patterns = probe.cap_patterns = 0;
-    bool good = parse_path(&probe, &part);
-    free(probe.patterns);
-    parser->out_of_memory |= probe.out_of_memory;
-    return good;
+    struct parser own = *parser;
+    own.patterns = NULL;
+    own.n_patterns = own.cap_patterns = 0;
+    bool good = parse_path(&own, &part);
+    term->patterns = arena_copy(&parser->policy->arena, own.patterns, own.n_patterns, sizeof *own.patterns);
+    term->id = (uint32_t)own.n_patterns;
+    free(own.patterns);
+    parser->needs_users = own.needs_users;
+    parser->out_of_memory |= own.out_of_memory || (own.n_patterns && !term->patterns);
+    return good && term->patterns;
 }

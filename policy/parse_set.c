@@ -61,6 +61,7 @@ static void keep_members(struct parser *parser, struct named_set *set, struct me
     if (m->n_gids)
         qsort(m->gids, m->n_gids, sizeof *m->gids, compare_ids);
     set->subjects = (struct subject_set){
+        set->name,
         arena_copy(arena, m->terms, m->n_terms, sizeof *m->terms),
         arena_copy(arena, m->uids, m->n_uids, sizeof *m->uids),
         arena_copy(arena, m->gids, m->n_gids, sizeof *m->gids),

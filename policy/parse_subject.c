@@ -107,7 +107,7 @@ static bool parse_value(struct parser *parser, const struct word *word, size_t o
         return check_unit(parser, at, text, len) && keep_text(parser, text, len, term);
     case TERM_EXE:
     case TERM_CGROUP:
-        return parse_is_pattern(parser, word, offset, len) && keep_text(parser, text, len, term);
+        return parse_pattern_term(parser, word, offset, len, term);
     default:
         if (len == 0)
             parse_error(parser, at, "label: a pattern is missing");

@@ -98,7 +98,7 @@ static int take_users(struct parser *parser, struct ast *ast)
     mention_asserted(parser);
     if (!parser->needs_users || parser->out_of_memory)
         return parser->out_of_memory ? -ENOMEM : 0;
-    return names_snapshot(&parser->policy->arena, parser->mentioned, parser->n_mentioned, &ast->users,
+    return names_snapshot(&parser->policy->arena, true, parser->mentioned, parser->n_mentioned, &ast->users,
                           &ast->n_users);
 }
 

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -91,6 +92,7 @@ struct policy_messages {
 void policy_messages_deinit(struct policy_messages *messages);
 
 struct policy;
+struct policy_scratch;
 
 /*
  * Loads a file, or all *.policy files of a directory in byte order of their names, as one policy, and holds
@@ -120,12 +122,16 @@ struct policy_subject {
     const gid_t *groups; /* supplementary, sorted ascending */
     size_t n_groups;
     const struct policy_user *user;
+    /* What narrows, or NULL where it is not known: then an allow does not match and a deny does. */
+    const char *exe;    /* real path of the executable */
+    const char *unit;   /* systemd unit */
+    const char *cgroup; /* path in the cgroup v2 hierarchy */
+    const char *label;  /* security label */
 };
 /* NULL when unknown, or when this policy never needs to know (no %u, %h, deny by group). O(log users). */
 const struct policy_user *policy_find_user(const struct policy *policy, uid_t uid);
 
 /* Working memory of one thread for one policy: policy_scratch_new() NULL = no memory. */
-struct policy_scratch;
 struct policy_scratch *policy_scratch_new(const struct policy *policy);
 void policy_scratch_free(struct policy_scratch *scratch);
 
@@ -144,10 +150,60 @@ void policy_decide(const struct policy *policy, struct policy_scratch *scratch,
                    const struct policy_subject *subject, unsigned rights, const char *path, size_t path_len,
                    time_t now, struct policy_decision *decision);
 
-/* The same decision by the slow and obvious way, from the rules as parsed: the oracle of tests, and fobctl
- * explain. It may allocate nothing either. */
+/* The same decision by the slow and obvious way, from the rules as parsed: the oracle of tests. Some patterns
+ * take it exponential time. */
 void policy_decide_slow(const struct policy *policy, const struct policy_subject *subject, unsigned rights,
                         const char *path, size_t path_len, time_t now, struct policy_decision *decision);
+
+/* What one rule makes of a request. */
+struct policy_trial {
+    bool subject, path;
+    bool ended;       /* by its until= */
+    unsigned lacking; /* rights asked that it does not have (of a deny: all that are asked, or none) */
+};
+/* Tries rule `number` (1..policy_rule_count()), alone. */
+void policy_try(const struct policy *policy, uint32_t number, const struct policy_subject *subject,
+                unsigned rights, const char *path, size_t path_len, time_t now, struct policy_trial *trial);
+
+/*
+ * A subject that might ask, written as in an assert: one conjunction ("user:alice+group:adm"). `user:` gives
+ * the ids and groups that the user database has, each `group:` adds one, `any` is somebody whom no rule
+ * names. 0 and *out, to policy_who_free(); -EINVAL: messages say what is wrong; -ENOMEM.
+ */
+struct policy_who;
+int policy_who_parse(struct policy_who **out, const struct policy *policy, const char *text,
+                     struct policy_messages *messages);
+const struct policy_subject *policy_who_subject(const struct policy_who *who);
+void policy_who_free(struct policy_who *who);
+
+/*
+ * Holds the assertions of a file (in which there may be sets, but no rules) against a policy. What is false,
+ * and what is wrong with the file, goes to messages. 0 and *result, or a negative errno as of policy_load().
+ */
+struct policy_test_result {
+    unsigned passed, failed;
+};
+int policy_test(const struct policy *policy, const char *file, const struct policy_env *env,
+                struct policy_messages *messages, struct policy_test_result *result);
+
+/*
+ * Why is this decided as it is? Writes the decision, the deciding rule with its text and options, every other
+ * rule that matched and, when no rule allows, the nearest one and what keeps it from matching. The three
+ * texts are a user's: what is wrong with them goes to `errors`.
+ */
+enum policy_answer { POLICY_ALLOWED, POLICY_REFUSED, POLICY_BAD_QUESTION };
+enum policy_answer policy_explain(const struct policy *policy, const char *subject, const char *rights,
+                                  const char *path, time_t now, FILE *out, FILE *errors);
+/* "read,write" or "all" to RIGHT_*; 0: it is no list of rights. */
+unsigned policy_rights_by_text(const char *text);
+
+/*
+ * Writes the policy as it was understood: sets expanded, one statement a line, options in one order and only
+ * where they differ from the default. Loaded again it is the same policy. with_places: each rule ends in a
+ * comment that says where it stood. 0; -E2BIG: the sets of a rule, joined by `+`, are too many subjects to
+ * write down (said in `out` as a comment); -EIO.
+ */
+int policy_print(const struct policy *policy, bool with_places, FILE *out);
 
 /*
  * The rules that apply to the subject, as text: "RIGHTS PATTERN\n" for each pattern of an allow rule, "deny

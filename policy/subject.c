@@ -1,6 +1,8 @@
 /*
  * Does a rule's subject match who asks?
  */
+#include <string.h>
+
 #include "internal.h"
 
 static bool has_id(const uint32_t *ids, size_t n, uint32_t id)
@@ -44,7 +46,61 @@ static bool set_has_group_of(const struct subject_set *set, const struct policy_
     return false;
 }
 
-/* What cannot be known of the subject (exe:, unit:, ...) allows nothing and denies. */
+/* `*` and `?`, over anything: a label is no path. */
+static bool label_matches(const char *pattern, const char *label)
+{
+    const char *star = NULL, *resume = label;
+    while (*label || *pattern) {
+        if (*pattern == '*') {
+            star = ++pattern;
+            resume = label;
+        } else if (*label && (*pattern == '?' || *pattern == *label)) {
+            pattern++;
+            label++;
+        } else if (star && *resume) {
+            pattern = star;
+            label = ++resume;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool any_pattern_matches(const struct term *term, const char *path, size_t len,
+                                const struct policy_subject *subject)
+{
+    for (uint32_t i = 0; i < term->id; i++)
+        if (pattern_matches(&term->patterns[i], path, len, subject))
+            return true;
+    return false;
+}
+
+/* A cgroup is in those above it too: by component, never by a part of a name. */
+static bool cgroup_matches(const struct term *term, const struct policy_subject *subject)
+{
+    const char *path = subject->cgroup;
+    for (size_t len = 1; path[0] == '/' && len <= strlen(path); len++)
+        if ((path[len] == '/' || path[len] == '\0') && any_pattern_matches(term, path, len, subject))
+            return true;
+    return false;
+}
+
+/* What is not known of the subject allows nothing, and denies. */
+static bool narrowing_matches(const struct term *term, const struct policy_subject *subject, bool deny)
+{
+    switch (term->kind) {
+    case TERM_EXE:
+        return subject->exe ? any_pattern_matches(term, subject->exe, strlen(subject->exe), subject) : deny;
+    case TERM_UNIT:
+        return subject->unit ? strcmp(subject->unit, term->text) == 0 : deny;
+    case TERM_CGROUP:
+        return subject->cgroup ? cgroup_matches(term, subject) : deny;
+    default:
+        return subject->label ? label_matches(term->text, subject->label) : deny;
+    }
+}
+
 static bool term_matches(const struct term *term, const struct policy_subject *subject, bool deny)
 {
     switch (term->kind) {
@@ -57,7 +113,7 @@ static bool term_matches(const struct term *term, const struct policy_subject *s
     case TERM_SET:
         break;
     default:
-        return deny;
+        return narrowing_matches(term, subject, deny);
     }
     const struct subject_set *set = term->set;
     if (has_id(set->uids, set->n_uids, subject->uid) || set_has_group_of(set, subject, deny))

@@ -30,6 +30,23 @@ unsigned policy_right_by_name(const char *name, size_t len)
     return 0;
 }
 
+unsigned policy_rights_by_text(const char *text)
+{
+    unsigned rights = 0;
+    if (strcmp(text, "all") == 0)
+        return RIGHT_ALL;
+    for (;;) {
+        size_t len = strcspn(text, ",");
+        unsigned right = policy_right_by_name(text, len);
+        if (!right)
+            return 0;
+        rights |= right;
+        if (!text[len])
+            return rights;
+        text += len + 1;
+    }
+}
+
 uint32_t policy_rule_count(const struct policy *policy)
 {
     return (uint32_t)policy->ast.n_rules;

@@ -43,6 +43,11 @@ static struct group *group_by_name(const char *name)
     return strcmp(name, "adm") == 0 ? &adm : NULL;
 }
 
+static struct group *group_by_id(gid_t gid)
+{
+    return gid == adm.gr_gid ? &adm : NULL;
+}
+
 static void rewind_users(void)
 {
     listed_users = 0;
@@ -68,7 +73,8 @@ static void end(void)
 }
 
 static const struct names_source database = {
-    user_by_name, user_by_id, group_by_name, rewind_users, next_user, rewind_groups, next_group, end, end,
+    user_by_name, user_by_id,    group_by_name, group_by_id, rewind_users,
+    next_user,    rewind_groups, next_group,    end,         end,
 };
 
 /* ---- requests ---- */
