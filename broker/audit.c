@@ -10,6 +10,7 @@
 
 #include "../common/sock.h"
 #include "../common/util.h"
+#include "board.h"
 
 enum { BATCH_SIZE = 2 * AUDIT_LINE_MAX };
 
@@ -19,9 +20,11 @@ enum { BATCH_SIZE = 2 * AUDIT_LINE_MAX };
 struct audit {
     enum config_audit kind;
     int fd;
-    bool works;    /* the last write did */
-    bool torn;     /* the last write was cut in the middle of a line */
-    uint64_t lost; /* records */
+    bool works;          /* the last write did */
+    bool torn;           /* the last write was cut in the middle of a line */
+    uint64_t lost;       /* records */
+    struct board *board; /* or NULL */
+    unsigned slot;
     size_t len;
     char batch[BATCH_SIZE];
 };
@@ -82,6 +85,12 @@ void audit_close(struct audit *audit)
     free(audit);
 }
 
+void audit_tell(struct audit *audit, struct board *board, unsigned slot)
+{
+    audit->board = board;
+    audit->slot = slot;
+}
+
 int audit_fd(const struct audit *audit)
 {
     return audit->fd;
@@ -139,14 +148,21 @@ static void flush_file(struct audit *audit)
     count_loss(audit, audit->batch + written, audit->len - written);
 }
 
+static bool is_watched(const struct audit *audit)
+{
+    return audit->board && board_is_watched(audit->board);
+}
+
 void audit_flush(struct audit *audit)
 {
     if (audit->len == 0)
         return;
     int saved = errno;
+    if (is_watched(audit))
+        board_tell(audit->board, audit->slot, audit->batch, audit->len);
     if (audit->kind == CONFIG_AUDIT_SYSLOG)
         flush_syslog(audit);
-    else
+    else if (audit->kind != CONFIG_AUDIT_NONE)
         flush_file(audit);
     audit->len = 0;
     errno = saved;
@@ -154,7 +170,7 @@ void audit_flush(struct audit *audit)
 
 void audit_add(struct audit *audit, const struct audit_record *record)
 {
-    if (audit->kind == CONFIG_AUDIT_NONE)
+    if (audit->kind == CONFIG_AUDIT_NONE && !is_watched(audit))
         return;
     struct timespec now;
     int saved = errno;

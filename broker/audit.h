@@ -1,6 +1,6 @@
 /*
- * The audit: one JSON object a line for every decision (fobd(8), AUDIT). Records are collected during a turn of the worker's
- * loop and written after the replies: one write a turn costs a tenth of one write a record.
+ * The audit: one JSON object a line for every decision (fobd(8), AUDIT). Records are collected during a turn
+ * of the worker's loop and written after the replies: one write a turn costs a tenth of one write a record.
  */
 #ifndef FOB_BROKER_AUDIT_H
 #define FOB_BROKER_AUDIT_H
@@ -14,20 +14,26 @@
 
 struct audit_record {
     bool allowed;
-    int error;              /* positive errno, 0 = null */
-    const char *reason;     /* "rule", "default", "credentials", "type", "links", "kernel", "malformed", ... */
-    const char *rule_file;  /* NULL: rule is null */
+    int error;             /* positive errno, 0 = null */
+    const char *reason;    /* "rule", "default", "credentials", "type", "links", "kernel", "malformed", ... */
+    const char *rule_file; /* NULL: rule is null */
     unsigned rule_line;
-    const char *rule_id;    /* NULL: id is null */
+    const char *rule_id; /* NULL: id is null */
     uint32_t generation;
-    uid_t uid; gid_t gid; pid_t pid;
-    const char *op;         /* "open", "check" */
-    unsigned rights;        /* RIGHT_* */
-    uint32_t flags;         /* WIRE_* */
-    const char *path; size_t path_len;   /* as asked; NULL: null */
-    const char *real; size_t real_len;   /* NULL: null */
-    bool has_file; dev_t dev; ino_t ino; /* of the object that was opened */
-    const char *as;         /* "broker", "caller", "user:NAME"; NULL: null */
+    uid_t uid;
+    gid_t gid;
+    pid_t pid;
+    const char *op;  /* "open", "check" */
+    unsigned rights; /* RIGHT_* */
+    uint32_t flags;  /* WIRE_* */
+    const char *path;
+    size_t path_len; /* as asked; NULL: null */
+    const char *real;
+    size_t real_len; /* NULL: null */
+    bool has_file;
+    dev_t dev;
+    ino_t ino;      /* of the object that was opened */
+    const char *as; /* "broker", "caller", "user:NAME"; NULL: null */
     bool sealed;
     uint32_t latency_us;
 };
@@ -35,11 +41,16 @@ struct audit_record {
 struct audit;
 
 /*
- * Opens the sink (supervisor, before confinement): a file is created 0600, appended to, never followed through a symlink; syslog is a
- * datagram socket connected to /dev/log. 0 or a negative errno. *out is inherited by forked workers, which each write whole lines only.
+ * Opens the sink (supervisor, before confinement): a file is created 0600, appended to, never followed
+ * through a symlink; syslog is a datagram socket connected to /dev/log. 0 or a negative errno. *out is
+ * inherited by forked workers, which each write whole lines only.
  */
 int audit_open(struct audit **out, enum config_audit kind, const char *file);
 void audit_close(struct audit *audit);
+struct board;
+/* What is written is told on the board too, as that slot's worker, while somebody watches: also with no sink.
+ */
+void audit_tell(struct audit *audit, struct board *board, unsigned slot);
 /* The sink's descriptor (for close_range(2) and the fd budget), or -1. */
 int audit_fd(const struct audit *audit);
 
@@ -47,11 +58,13 @@ int audit_fd(const struct audit *audit);
 void audit_add(struct audit *audit, const struct audit_record *record);
 /* Writes the batch. Never blocks. What cannot be written is counted as lost. */
 void audit_flush(struct audit *audit);
-/* Can a record be written now, as far as is known? false after a loss, until a write succeeded again (it tries). */
+/* Can a record be written now, as far as is known? false after a loss, until a write succeeded again (it
+ * tries). */
 bool audit_works(struct audit *audit);
 uint64_t audit_lost(const struct audit *audit);
 
-/* One record as a line of JSON with its newline, into out; the bytes, or 0 when size is too small (AUDIT_LINE_MAX always suffices). time in microseconds of CLOCK_REALTIME. */
+/* One record as a line of JSON with its newline, into out; the bytes, or 0 when size is too small
+ * (AUDIT_LINE_MAX always suffices). time in microseconds of CLOCK_REALTIME. */
 enum { AUDIT_LINE_MAX = 2 * (6 * 4096) + 2048 };
 size_t audit_format(char *out, size_t size, const struct audit_record *record, int64_t time_us);
 

@@ -59,6 +59,9 @@ int config_init(struct config *config, bool privileged)
 {
     *config = (struct config){
         .socket = { .mode = 0666, .gid = (gid_t)-1 },
+        .control = { .mode = 0600, .gid = (gid_t)-1 },
+        .control_is_default = true,
+        .control_gid = (gid_t)-1,
         .user_is_default = true,
         .audit = privileged ? CONFIG_AUDIT_SYSLOG : CONFIG_AUDIT_STDERR,
         .max_connections_per_user = DEFAULT_PER_USER,
@@ -70,13 +73,24 @@ int config_init(struct config *config, bool privileged)
     return err < 0 ? err : set(&config->policy, CONFIG_DEFAULT_POLICY);
 }
 
+/* Beside a socket that is not the system's: two brokers are not to fight for one name. */
+int config_place_control(struct config *config)
+{
+    if (!config->control_is_default || !config->socket.path)
+        return 0;
+    if (strcmp(config->socket.path, CONFIG_DEFAULT_SOCKET) == 0)
+        return set(&config->control.path, CONFIG_DEFAULT_CONTROL);
+    return set_format(&config->control.path, "%s.control", config->socket.path);
+}
+
 void config_deinit(struct config *config)
 {
     free(config->socket.path);
+    free(config->control.path);
     free(config->policy);
     free(config->user);
     free(config->audit_file);
-    *config = (struct config){ .socket = { .gid = (gid_t)-1 } };
+    *config = (struct config){ .socket = { .gid = (gid_t)-1 }, .control = { .gid = (gid_t)-1 } };
 }
 
 /* ---- the account of the workers ---- */
@@ -133,6 +147,17 @@ static void print_path(FILE *out, const char *directive, const char *path)
     fputc('"', out);
 }
 
+static void print_socket(FILE *out, const char *directive, const struct config_socket *socket)
+{
+    if (!socket->path)
+        return;
+    print_path(out, directive, socket->path);
+    fprintf(out, " mode=%04o", (unsigned)socket->mode);
+    if (socket->gid != (gid_t)-1)
+        fprintf(out, " group=%u", (unsigned)socket->gid);
+    fputc('\n', out);
+}
+
 static void print_audit(const struct config *config, FILE *out)
 {
     static const char *const names[] = { "syslog", "file", "stderr", "none" };
@@ -145,13 +170,10 @@ static void print_audit(const struct config *config, FILE *out)
 
 void config_print(const struct config *config, FILE *out)
 {
-    if (config->socket.path) {
-        print_path(out, "socket", config->socket.path);
-        fprintf(out, " mode=%04o", (unsigned)config->socket.mode);
-        if (config->socket.gid != (gid_t)-1)
-            fprintf(out, " group=%u", (unsigned)config->socket.gid);
-        fputc('\n', out);
-    }
+    print_socket(out, "socket", &config->socket);
+    print_socket(out, "control-socket", &config->control);
+    if (config->control_gid != (gid_t)-1)
+        fprintf(out, "control-group %u\n", (unsigned)config->control_gid);
     if (config->policy) {
         print_path(out, "policy", config->policy);
         fputc('\n', out);

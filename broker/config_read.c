@@ -111,22 +111,38 @@ static void read_group(struct reader *r, const char *text, gid_t *out)
     else if (parse_u64(text, UINT32_MAX - 1, &number) == 0)
         *out = (gid_t)number;
     else
-        complain(r, "group=%s: no such group", text);
+        complain(r, "%s: no such group", text);
 }
 
 /* ---- directives ---- */
 
-static void read_socket(struct reader *r)
+static void read_socket_into(struct reader *r, struct config_socket *socket)
 {
-    read_path(r, r->words[1], &r->config->socket.path);
+    read_path(r, r->words[1], &socket->path);
     for (size_t i = 2; i < r->n_words; i++) {
         if (strncmp(r->words[i], "mode=", 5) == 0)
-            read_mode(r, r->words[i] + 5, &r->config->socket.mode);
+            read_mode(r, r->words[i] + 5, &socket->mode);
         else if (strncmp(r->words[i], "group=", 6) == 0)
-            read_group(r, r->words[i] + 6, &r->config->socket.gid);
+            read_group(r, r->words[i] + 6, &socket->gid);
         else
-            complain(r, "socket: `%s`: neither mode= nor group=", r->words[i]);
+            complain(r, "%s: `%s`: neither mode= nor group=", r->words[0], r->words[i]);
     }
+}
+
+static void read_socket(struct reader *r)
+{
+    read_socket_into(r, &r->config->socket);
+}
+
+static void read_control_socket(struct reader *r)
+{
+    r->config->control_is_default = false;
+    read_socket_into(r, &r->config->control);
+}
+
+static void read_control_group(struct reader *r)
+{
+    read_group(r, r->words[1], &r->config->control_gid);
 }
 
 static void read_policy(struct reader *r)
@@ -207,6 +223,8 @@ static const struct directive {
     void (*read)(struct reader *);
 } directives[] = {
     { "socket", "socket PATH [mode=OCTAL] [group=NAME]", 2, 4, read_socket },
+    { "control-socket", "control-socket PATH [mode=OCTAL] [group=NAME]", 2, 4, read_control_socket },
+    { "control-group", "control-group NAME", 2, 2, read_control_group },
     { "policy", "policy PATH", 2, 2, read_policy },
     { "user", "user NAME", 2, 2, read_user },
     { "workers", "workers N", 2, 2, read_workers },

@@ -38,3 +38,13 @@ int confine_supervisor(void)
     cap_free(want);
     return err;
 }
+
+/* CAP_DAC_READ_SEARCH is permitted still; a container that lacks it notices when it reads. */
+void confine_supervisor_may_read(bool may)
+{
+    static const cap_value_t reading[] = { CAP_DAC_READ_SEARCH };
+    cap_t caps = cap_get_proc();
+    if (caps && cap_set_flag(caps, CAP_EFFECTIVE, 1, reading, may ? CAP_SET : CAP_CLEAR) == 0)
+        cap_set_proc(caps);
+    cap_free(caps);
+}

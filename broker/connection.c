@@ -83,6 +83,26 @@ void connection_close(struct worker *worker, struct connection *connection)
     free(connection);
 }
 
+struct connection *connection_adopt(struct worker *worker, int taken)
+{
+    CLEANUP(fd_cleanup) int fd = taken;
+    struct peer peer;
+    if (peer_init(&peer, fd) < 0)
+        return NULL;
+    struct connection *connection = NULL;
+    if (quota_adopt(worker->setup->quota, worker->setup->slot, peer.uid) == 0) {
+        connection = connection_new(worker, fd, &peer);
+        if (connection)
+            fd_take(&fd);
+        else
+            quota_give(worker->setup->quota, worker->setup->slot, peer.uid);
+    }
+    if (!connection)
+        log_warning("a connection of uid %u was closed: out of memory", (unsigned)peer.uid);
+    peer_deinit(&peer);
+    return connection;
+}
+
 /* Takes fd. */
 static void connection_open(struct worker *worker, int accepted)
 {
@@ -96,8 +116,10 @@ static void connection_open(struct worker *worker, int accepted)
     err = quota_take(worker->setup->quota, worker->setup->slot, peer.uid);
     if (err < 0) {
         audit_refused_connection(worker, &peer, EAGAIN, "quota");
+        board_add(&worker->counters->over_quota, 1);
     } else if (connection_new(worker, fd, &peer)) {
         fd_take(&fd);
+        board_add(&worker->counters->accepted, 1);
     } else {
         quota_give(worker->setup->quota, worker->setup->slot, peer.uid);
         log_warning("a connection of uid %u was closed: out of memory", (unsigned)peer.uid);
@@ -210,6 +232,24 @@ static bool connection_is_gone(struct worker *worker, struct connection *connect
     return true;
 }
 
+/* What another generation is to answer stays where it was read: all connections go over soon. */
+static void keep_for_successor(struct worker *worker, struct connection *connection, size_t len,
+                               const struct ucred *sender)
+{
+    worker->pending = (struct handover_pending){ connection, len, *sender };
+}
+
+bool connection_request(struct worker *worker, struct connection *connection, size_t len,
+                        const struct ucred *sender)
+{
+    int err = request_serve(worker, connection, len, sender);
+    if (err == -ESTALE)
+        keep_for_successor(worker, connection, len, sender);
+    else if (err < 0)
+        connection_close(worker, connection);
+    return err == 0;
+}
+
 bool connection_serve(struct worker *worker, struct connection *connection, unsigned events)
 {
     if (connection_is_gone(worker, connection, events) || !connection_is_ready(worker, connection))
@@ -219,10 +259,10 @@ bool connection_serve(struct worker *worker, struct connection *connection, unsi
     int got = msg_recv_cred(connection->fd, worker->in, sizeof worker->in, MSG_DONTWAIT, &len, &sender);
     if (got == -EAGAIN || got == -EINTR)
         return false;
-    bool lives = got > 0 && request_serve(worker, connection, len, &sender) == 0;
+    if (got > 0)
+        return connection_request(worker, connection, len, &sender);
     if (got == -EMSGSIZE || got == -EPROTO)
         request_malformed(worker, connection, -got);
-    if (!lives)
-        connection_close(worker, connection);
-    return lives;
+    connection_close(worker, connection);
+    return false;
 }

@@ -5,6 +5,7 @@
 #define FOB_BROKER_CONNECTION_H
 
 #include <stdbool.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "worker.h"
@@ -22,6 +23,12 @@ struct connection {
 
 /* Accepts what waits at the listening socket, a few at most. */
 void connection_accept(struct worker *worker);
+/* Takes a connection over from another worker, whatever the quotas say: it was within them. Takes fd. NULL:
+ * it had to be closed. */
+struct connection *connection_adopt(struct worker *worker, int fd);
+/* Answers the request of len bytes in worker->in. True if the connection still lives. */
+bool connection_request(struct worker *worker, struct connection *connection, size_t len,
+                        const struct ucred *sender);
 /* Serves at most one request. True if there was one (and the connection still lives). */
 bool connection_serve(struct worker *worker, struct connection *connection, unsigned events);
 void connection_close(struct worker *worker, struct connection *connection);

@@ -67,6 +67,15 @@ static int set_nonblocking(int fd)
     return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
 }
 
+int listener_bind(struct listener *listener, const struct config_socket *socket, bool privileged)
+{
+    int fd = bind_socket(listener, socket, privileged);
+    if (fd < 0)
+        return fd;
+    listener->fd = fd;
+    return set_nonblocking(fd);
+}
+
 int listener_open(struct listener *listener, const struct config_socket *socket, bool privileged)
 {
     int fd = service_listen_fd(SOCK_SEQPACKET);

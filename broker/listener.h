@@ -19,6 +19,8 @@ struct listener {
 void listener_init(struct listener *listener);
 /* 0, or a negative errno, said by log_error(). A missing directory (its parent exists) is made. */
 int listener_open(struct listener *listener, const struct config_socket *socket, bool privileged);
+/* Binds a socket of our own. 0, or a negative errno, said by log_error(). */
+int listener_bind(struct listener *listener, const struct config_socket *socket, bool privileged);
 /* Removes the name first, so that nobody comes any more. May be called twice. */
 void listener_close(struct listener *listener);
 

@@ -85,13 +85,17 @@ static int read_config(struct config *config, const struct options *options, boo
         log_error("%s: %s", file, strerror(-err));
     if (err == 0)
         err = replace(&config->policy, options->policy);
-    return err == 0 ? replace(&config->socket.path, options->socket) : err;
+    if (err == 0)
+        err = replace(&config->socket.path, options->socket);
+    if (err == 0 && options->socket)
+        config->control_is_default = true; /* another place altogether: -s SOCKET has SOCKET.control */
+    return err == 0 ? config_place_control(config) : err;
 }
 
 static int check_only(const struct config *config)
 {
     struct generation generation;
-    if (generation_load(&generation, config, 1) < 0)
+    if (generation_load(&generation, config, 1, stderr) < 0)
         return EXIT_ERROR;
     generation_deinit(&generation);
     return EXIT_OK;

@@ -98,16 +98,21 @@ static unsigned count_all(struct quota *quota)
     return sum;
 }
 
-int quota_take(struct quota *quota, unsigned worker, uid_t uid)
+int quota_adopt(struct quota *quota, unsigned worker, uid_t uid)
 {
-    if (count_of(quota, uid) >= quota->max_per_user)
-        return -EAGAIN;
-    struct slot *slot = count_all(quota) < quota->max_connections ? find(quota, worker, uid, true) : NULL;
+    struct slot *slot = find(quota, worker, uid, true);
     if (!slot)
         return -ENFILE;
     slot->count++;
     quota->totals[worker]++;
     return 0;
+}
+
+int quota_take(struct quota *quota, unsigned worker, uid_t uid)
+{
+    if (count_of(quota, uid) >= quota->max_per_user)
+        return -EAGAIN;
+    return count_all(quota) < quota->max_connections ? quota_adopt(quota, worker, uid) : -ENFILE;
 }
 
 void quota_give(struct quota *quota, unsigned worker, uid_t uid)
@@ -123,4 +128,29 @@ void quota_forget_worker(struct quota *quota, unsigned worker)
 {
     memset(quota->table + worker * quota->slots, 0, quota->slots * sizeof *quota->table);
     quota->totals[worker] = 0;
+}
+
+/* A uid that several workers serve is told once, by the first that does. */
+static bool told_before(struct quota *quota, unsigned worker, uid_t uid)
+{
+    for (unsigned earlier = 0; earlier < worker; earlier++) {
+        const struct slot *slot = find(quota, earlier, uid, false);
+        if (slot && slot->count)
+            return true;
+    }
+    return false;
+}
+
+void quota_each(struct quota *quota, quota_fn *fn, void *data)
+{
+    for (unsigned worker = 0; worker < quota->workers; worker++) {
+        const struct slot *table = quota->table + worker * quota->slots;
+        for (size_t i = 0; i < quota->slots; i++) {
+            uid_t uid = table[i].uid;
+            if (!table[i].count || told_before(quota, worker, uid))
+                continue;
+            if (!fn(uid, count_of(quota, uid), data))
+                return;
+        }
+    }
 }

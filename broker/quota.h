@@ -5,6 +5,7 @@
 #ifndef FOB_BROKER_QUOTA_H
 #define FOB_BROKER_QUOTA_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct quota;
@@ -16,7 +17,13 @@ void quota_free(struct quota *quota);
 /* Counts one more connection of uid at this worker: 0; -EAGAIN: the user has as many as allowed; -ENFILE: all
  * users together have. */
 int quota_take(struct quota *quota, unsigned worker, uid_t uid);
+/* Counts one that another worker served until now, whatever the limits. 0 or -ENFILE (no slot). */
+int quota_adopt(struct quota *quota, unsigned worker, uid_t uid);
 void quota_give(struct quota *quota, unsigned worker, uid_t uid);
 void quota_forget_worker(struct quota *quota, unsigned worker);
+
+/* Calls fn for each uid that has connections, with their number, until it returns false. */
+typedef bool quota_fn(uid_t uid, unsigned connections, void *data);
+void quota_each(struct quota *quota, quota_fn *fn, void *data);
 
 #endif

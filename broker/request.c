@@ -15,9 +15,36 @@ struct request {
     struct wire_header header;
     struct timespec begin; /* CLOCK_MONOTONIC */
     time_t now;            /* for until= */
+    bool entered;          /* board_enter(): it is finished, whatever is announced now */
     int error;             /* nothing is opened: this is the answer for all entries */
     const char *reason;
 };
+
+/* ---- generations ---- */
+
+/* Has an entry effects on the file system that stay when its answer is not given? */
+static bool has_effects(const struct worker *worker, const struct request *request)
+{
+    for (unsigned i = 0; i < request->header.count; i++)
+        if (worker->exchanges[i].entry.flags & (WIRE_CREATE | WIRE_TRUNCATE))
+            return true;
+    return false;
+}
+
+/* False: another generation is to answer. May be called again by who has entered. */
+static bool enter(struct worker *worker, struct request *request)
+{
+    request->entered = request->entered || board_enter(worker->setup->board, worker->setup->slot,
+                                                       worker->setup->generation->number);
+    return request->entered;
+}
+
+static void leave(struct worker *worker, struct request *request)
+{
+    if (request->entered)
+        board_leave(worker->setup->board, worker->setup->slot);
+    request->entered = false;
+}
 
 /* ---- audit ---- */
 
@@ -83,12 +110,28 @@ static void audit_exchange(struct worker *worker, const struct connection *conne
     audit_add(worker->setup->audit, &record);
 }
 
+static void count_exchange(struct worker *worker, const struct request *request,
+                           const struct exchange *exchange)
+{
+    const struct opener_result *result = &exchange->result;
+    struct board_counters *counters = worker->counters;
+    board_add(!result->allowed ? &counters->refused
+              : result->error  ? &counters->failed
+                               : &counters->allowed,
+              1);
+    generation_count(worker->setup->generation, worker->setup->index, result->rule, request->now);
+}
+
 static void audit_all(struct worker *worker, const struct connection *connection,
                       const struct request *request)
 {
     uint32_t latency = microseconds_since(&request->begin);
-    for (unsigned i = 0; i < request->header.count; i++)
+    board_add(&worker->counters->messages, 1);
+    board_count_latency(worker->counters, latency);
+    for (unsigned i = 0; i < request->header.count; i++) {
         audit_exchange(worker, connection, request, &worker->exchanges[i], latency);
+        count_exchange(worker, request, &worker->exchanges[i]);
+    }
 }
 
 void request_malformed(struct worker *worker, struct connection *connection, int error)
@@ -104,6 +147,7 @@ void request_malformed(struct worker *worker, struct connection *connection, int
         .pid = connection->pid,
     };
     audit_add(worker->setup->audit, &record);
+    board_add(&worker->counters->malformed, 1);
 }
 
 /* ---- decide and open ---- */
@@ -196,39 +240,56 @@ static void close_all(struct worker *worker, unsigned count)
         worker->exchanges[i].result.fd = fd_close(worker->exchanges[i].result.fd);
 }
 
-/* OPEN and CHECK. The reply goes out first, then the audit joins the batch. */
-static int serve_entries(struct worker *worker, struct connection *connection, const struct request *request,
+static void decode_entries(struct worker *worker, const struct request *request, struct wire_reader *reader)
+{
+    for (unsigned i = 0; i < request->header.count; i++) {
+        struct exchange *exchange = &worker->exchanges[i];
+        exchange->result = (struct opener_result){ .fd = -1, .real = worker->real[i] };
+        exchange->entry = (struct wire_entry){ .error = EINVAL };
+        if (wire_next_entry(reader, &exchange->entry) != 1)
+            exchange->entry.error = EINVAL;
+    }
+}
+
+/*
+ * OPEN and CHECK. The reply goes out first, then the audit joins the batch. What was decided by a generation
+ * that is no more is not answered but given to the next one; what leaves something behind in the file system
+ * is begun only if it will be answered.
+ */
+static int serve_entries(struct worker *worker, struct connection *connection, struct request *request,
                          struct wire_reader *reader)
 {
     unsigned count = request->header.count;
-    for (unsigned i = 0; i < count; i++) {
-        struct exchange *exchange = &worker->exchanges[i];
-        exchange->result = (struct opener_result){ .fd = -1, .real = worker->real[i] };
-        if (wire_next_entry(reader, &exchange->entry) != 1)
-            refuse_entry(exchange, EINVAL, "malformed");
-        else
-            serve_entry(worker, connection, request, exchange);
-    }
-    int err = send_results(worker, connection, request);
+    decode_entries(worker, request, reader);
+    if (has_effects(worker, request) && !enter(worker, request))
+        return -ESTALE;
+    for (unsigned i = 0; i < count; i++)
+        serve_entry(worker, connection, request, &worker->exchanges[i]);
+    int err = enter(worker, request) ? send_results(worker, connection, request) : -ESTALE;
+    leave(worker, request);
     close_all(worker, count);
-    audit_all(worker, connection, request);
+    if (err != -ESTALE)
+        audit_all(worker, connection, request);
     return err;
 }
 
-static int send_reply(struct worker *worker, struct connection *connection, const struct request *request,
+static int send_reply(struct worker *worker, struct connection *connection, struct request *request,
                       size_t body)
 {
     struct wire_header header = request->header;
     header.type |= WIRE_REPLY;
     header.length = (uint32_t)(WIRE_HEADER_SIZE + body);
     wire_encode_header(worker->out, sizeof worker->out, &header);
+    if (!enter(worker, request))
+        return -ESTALE;
     int err = msg_send(connection->fd, worker->out, header.length, NULL, 0, NULL, MSG_DONTWAIT);
+    leave(worker, request);
     if (err == 0)
         connection_sent(worker, connection, 0);
     return err;
 }
 
-static int serve_list(struct worker *worker, struct connection *connection, const struct request *request)
+static int serve_list(struct worker *worker, struct connection *connection, struct request *request)
 {
     size_t body = 0;
     if (!request->error)
@@ -237,7 +298,7 @@ static int serve_list(struct worker *worker, struct connection *connection, cons
     return send_reply(worker, connection, request, body);
 }
 
-static int serve_hello(struct worker *worker, struct connection *connection, const struct request *request)
+static int serve_hello(struct worker *worker, struct connection *connection, struct request *request)
 {
     struct wire_hello hello = {
         WIRE_VERSION,
@@ -283,6 +344,7 @@ static void admit(struct worker *worker, struct connection *connection, struct r
         request->reason = "audit";
     } else if (request->header.type == WIRE_OPEN &&
                !connection_has_room(worker, connection, request->header.count)) {
+        board_add(&worker->counters->over_quota, request->header.count);
         request->error = EAGAIN;
         request->reason = "quota";
     }
@@ -293,6 +355,8 @@ int request_serve(struct worker *worker, struct connection *connection, size_t l
 {
     struct request request = { .error = 0 };
     struct wire_reader reader;
+    if (!board_is_announced(worker->setup->board, worker->setup->generation->number))
+        return -ESTALE;
     int err = wire_decode_request(worker->in, len, &request.header, &reader);
     if (err < 0) {
         request_malformed(worker, connection, -err);

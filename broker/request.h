@@ -10,7 +10,8 @@
 struct worker;
 struct connection;
 
-/* Serves the message of len bytes in worker->in. 0; negative: the connection is to be closed. */
+/* Serves the message of len bytes in worker->in. 0; -ESTALE: another generation is to answer it, nothing was
+ * done; another negative errno: the connection is to be closed. */
 int request_serve(struct worker *worker, struct connection *connection, size_t len,
                   const struct ucred *sender);
 /* Audits a message that could not even be decoded; its connection is to be closed. */

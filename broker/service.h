@@ -4,16 +4,19 @@
 #ifndef FOB_BROKER_SERVICE_H
 #define FOB_BROKER_SERVICE_H
 
-/* Closes what else was inherited above standard error: whoever started us had its reasons for it, we have none. First of all. */
+/* Closes what else was inherited above standard error: whoever started us had its reasons for it, we have
+ * none. First of all. */
 void service_close_inherited(void);
 
 /*
- * A listening AF_UNIX socket of `type` handed over by socket activation (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES), made close-on-exec; the
- * variables are unset. The descriptor; -ENOENT: not activated; -EINVAL: activated with something else, as said by log_error().
+ * A listening AF_UNIX socket of `type` handed over by socket activation (LISTEN_PID, LISTEN_FDS,
+ * LISTEN_FDNAMES), made close-on-exec; the variables are unset. The descriptor; -ENOENT: not activated;
+ * -EINVAL: activated with something else, as said by log_error().
  */
 int service_listen_fd(int type);
 
-/* Connects to $NOTIFY_SOCKET once (before chroot and seccomp) and unsets it. Never fatal: without it, or when it is gone, service_notify() does nothing. */
+/* Connects to $NOTIFY_SOCKET once (before chroot and seccomp) and unsets it. Never fatal: without it, or when
+ * it is gone, service_notify() does nothing. */
 void service_notify_open(void);
 /* Sends "READY=1", "STOPPING=1", ...; never blocks. */
 void service_notify(const char *state);

@@ -16,30 +16,14 @@
 #include "../common/log.h"
 #include "../common/util.h"
 #include "audit.h"
+#include "board.h"
 #include "confine.h"
-#include "generation.h"
-#include "listener.h"
 #include "quota.h"
-#include "sealer.h"
 #include "service.h"
-#include "workers.h"
 
 enum { STOP_SECONDS = 5 };
 
-struct supervisor {
-    struct config *config;
-    bool privileged;
-    struct generation generation;
-    struct audit *audit;
-    struct quota *quota;
-    struct listener listener;
-    struct confine_plan plan;
-    struct workers workers;
-    int signals;           /* signalfd(2) */
-    int64_t stop_deadline; /* milliseconds; 0: not stopping */
-};
-
-static int64_t now_ms(void)
+int64_t supervisor_now_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -111,50 +95,59 @@ static unsigned connection_limit(const struct config *config)
     return half > 1000000 ? 1000000 : (unsigned)half;
 }
 
-static unsigned worker_count(const struct config *config)
+unsigned supervisor_workers(const struct supervisor *s)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    return config->workers ? config->workers : cpus > 0 ? (unsigned)cpus : 1;
+    unsigned n = s->config->workers ? s->config->workers : cpus > 0 ? (unsigned)cpus : 1;
+    return n < WORKERS_MAX ? n : WORKERS_MAX;
 }
 
-static int make_plan(struct supervisor *s)
+/* In a child: what is its own reign's, and what all share, stays open. */
+static void close_private(void *supervisor, const struct generation *own)
 {
-    s->plan = (struct confine_plan){
-        .privileged = s->privileged,
-        .uid = s->privileged ? s->config->uid : geteuid(),
-        .gid = s->privileged ? s->config->gid : getegid(),
-        .needs = s->generation.needs,
-        .mounts = &s->generation.mounts,
-        .required = s->config->require_confinement,
+    struct supervisor *s = supervisor;
+    struct reign *reigns[] = { s->reign, s->reload.next, s->reload.old };
+    for (size_t i = 0; i < ARRAY_SIZE(reigns); i++)
+        if (reigns[i] && &reigns[i]->generation != own)
+            reign_close_fds(reigns[i]);
+    if (s->reload.successors)
+        fd_close_many(s->reload.successors, supervisor_workers(s));
+    fd_close(s->signals);
+    fd_close(s->listener.name.lock_fd);
+    fd_close(service_notify_fd());
+    control_close_fds(&s->control);
+}
+
+struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot)
+{
+    return (struct worker_setup){
+        .config = s->config,
+        .audit = s->audit,
+        .quota = s->quota,
+        .board = s->board,
+        .slot = slot,
+        .workers = supervisor_workers(s),
+        .close_private = close_private,
+        .supervisor = s,
+        .listener = s->listener.fd,
+        .predecessor = -1,
     };
-    int err = generation_clone_mounts(&s->generation);
-    if (err < 0) {
-        log_error("cannot clone the mounts that the policy names: %s", strerror(-err));
-        return err;
-    }
-    if (s->generation.mounts.sealed || !s->plan.required)
-        return 0;
-    log_error("require-confinement: mounts cannot be sealed: %s", strerror(-s->generation.mounts.error));
-    return -EPERM;
+}
+
+/* Two reigns may be alive at once. */
+static int share_memory(struct supervisor *s)
+{
+    unsigned slots = 2 * supervisor_workers(s);
+    s->board = board_new(slots);
+    s->quota = quota_new(slots, connection_limit(s->config), s->config->max_connections_per_user);
+    return s->board && s->quota ? 0 : -ENOMEM;
 }
 
 static int start_workers(struct supervisor *s)
 {
-    unsigned n = worker_count(s->config);
-    s->quota = quota_new(n, connection_limit(s->config), s->config->max_connections_per_user);
-    if (!s->quota)
-        return -ENOMEM;
-    struct worker_setup setup = {
-        .config = s->config,
-        .generation = &s->generation,
-        .plan = &s->plan,
-        .audit = s->audit,
-        .quota = s->quota,
-        .listener = s->listener.fd,
-        .workers = n,
-    };
-    int private_fds[] = { s->signals, s->listener.name.lock_fd, service_notify_fd() };
-    return workers_start(&s->workers, &setup, private_fds, ARRAY_SIZE(private_fds), now_ms());
+    struct worker_setup setup = supervisor_worker_setup(s, 0);
+    board_announce(s->board, s->reign->generation.number);
+    return reign_start(s->reign, &setup, NULL, supervisor_now_ms());
 }
 
 static int supervisor_start(struct supervisor *s)
@@ -164,15 +157,17 @@ static int supervisor_start(struct supervisor *s)
         return err;
     raise_descriptor_limit();
     service_notify_open();
-    err = generation_load(&s->generation, s->config, 1);
+    err = reign_new(&s->reign, s->config, s->privileged, 1, stderr);
     if (err == 0)
         err = open_audit(s);
     if (err == 0)
+        err = share_memory(s);
+    if (err == 0)
         err = listener_open(&s->listener, &s->config->socket, s->privileged);
     if (err == 0)
-        err = open_signals(s);
+        err = control_open(&s->control, s);
     if (err == 0)
-        err = make_plan(s);
+        err = open_signals(s);
     if (err == 0)
         err = confine_prepare();
     if (err == 0 && s->privileged)
@@ -194,24 +189,27 @@ static void report_missing(const struct confine_state *state)
 static void report_start(const struct supervisor *s)
 {
     char text[CONFINE_TEXT];
-    const struct confine_state *state = &s->workers.ready.confinement;
+    const struct confine_state *state = &s->reign->workers.ready.confinement;
     log_info("serving %s: policy %s: %u rules; %u workers as uid %u, confined by %s", s->listener.display,
-             s->config->policy, (unsigned)policy_rule_count(s->generation.policy), s->workers.n,
-             (unsigned)s->plan.uid, confine_text(text, state->done));
+             s->config->policy, (unsigned)policy_rule_count(s->reign->generation.policy), s->reign->workers.n,
+             (unsigned)s->reign->plan.uid, confine_text(text, state->done));
     report_missing(state);
     service_notify("READY=1");
 }
 
 /* ---- running ---- */
 
+/* A reload whose generation is announced goes to its end first: requests are on their way to the new workers.
+ */
 static void begin_stop(struct supervisor *s)
 {
-    if (s->stop_deadline)
+    reload_abort(s);
+    if (s->stop_deadline || s->reload.step != RELOAD_IDLE)
         return;
-    s->stop_deadline = now_ms() + STOP_SECONDS * 1000;
+    s->stop_deadline = supervisor_now_ms() + STOP_SECONDS * 1000;
     service_notify("STOPPING=1");
     listener_close(&s->listener);
-    workers_finish(&s->workers);
+    workers_finish(&s->reign->workers);
 }
 
 static void receive_signals(struct supervisor *s)
@@ -219,42 +217,88 @@ static void receive_signals(struct supervisor *s)
     struct signalfd_siginfo info;
     while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
         if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
-            begin_stop(s);
-        else if (info.ssi_signo == SIGHUP)
-            log_info("SIGHUP: nothing is reloaded: restart fobd to load its policy anew");
+            s->stopping = true;
+        else if (info.ssi_signo == SIGHUP && !s->stopping)
+            reload_request(s);
     }
-    workers_reap(&s->workers, now_ms());
+}
+
+static void reap(struct supervisor *s)
+{
+    struct reign *reigns[] = { s->reign, s->reload.next, s->reload.old };
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        for (size_t i = 0; i < ARRAY_SIZE(reigns); i++)
+            if (reigns[i] && workers_reaped(&reigns[i]->workers, pid, status, supervisor_now_ms()))
+                break;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
 }
 
 static int timeout_of(const struct supervisor *s)
 {
-    int64_t at = s->stop_deadline ? s->stop_deadline : workers_next_start(&s->workers);
+    int64_t at = s->stop_deadline ? s->stop_deadline : workers_next_start(&s->reign->workers);
+    at = earlier(at, earlier(reload_deadline(&s->reload), control_deadline(&s->control)));
     if (at == INT64_MAX)
         return -1;
-    int64_t left = at - now_ms();
+    int64_t left = at - supervisor_now_ms();
     return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
+}
+
+enum { POLLED_MAX = 1 + 3 * WORKERS_MAX + CONTROL_POLL_MAX };
+
+/* Waits, and lets everybody see what happened. */
+static int supervisor_turn(struct supervisor *s)
+{
+    struct pollfd polled[POLLED_MAX] = { { .fd = s->signals, .events = POLLIN } };
+    struct reign *reigns[] = { s->reign, s->reload.next, s->reload.old };
+    nfds_t counts[ARRAY_SIZE(reigns)], n = 1;
+    for (size_t i = 0; i < ARRAY_SIZE(reigns); i++) {
+        counts[i] = reigns[i] ? workers_poll(&reigns[i]->workers, polled + n) : 0;
+        n += counts[i];
+    }
+    nfds_t n_control = control_poll(&s->control, polled + n);
+    if (poll(polled, n + n_control, timeout_of(s)) < 0) {
+        if (errno != EINTR)
+            return -errno;
+        n_control = 0;
+    }
+    n = 1;
+    for (size_t i = 0; i < ARRAY_SIZE(reigns); i++) {
+        if (reigns[i])
+            workers_receive(&reigns[i]->workers, polled + n, counts[i]);
+        n += counts[i];
+    }
+    receive_signals(s);
+    reap(s);
+    control_serve(s, polled + n, n_control);
+    reload_step(s);
+    return 0;
 }
 
 static int supervisor_loop(struct supervisor *s)
 {
     bool reported = false;
-    while (!s->stop_deadline || workers_alive(&s->workers)) {
-        struct pollfd polled[1 + WORKERS_MAX] = { { .fd = s->signals, .events = POLLIN } };
-        nfds_t n = 1 + workers_poll(&s->workers, polled + 1);
-        if (poll(polled, n, timeout_of(s)) < 0 && errno != EINTR)
-            return -errno;
-        receive_signals(s);
-        workers_receive(&s->workers, polled + 1, n - 1);
-        if (s->workers.failed)
+    while (!s->stop_deadline || workers_alive(&s->reign->workers)) {
+        int err = supervisor_turn(s);
+        if (err < 0)
+            return err;
+        if (s->reign->workers.failed)
             return -ECHILD;
-        if (!reported && workers_all_ready(&s->workers)) {
+        if (!reported && workers_all_ready(&s->reign->workers)) {
             reported = true;
             report_start(s);
         }
+        if (s->stopping)
+            begin_stop(s);
         if (!s->stop_deadline)
-            workers_restart(&s->workers, now_ms());
-        else if (now_ms() >= s->stop_deadline)
-            workers_kill(&s->workers);
+            workers_restart(&s->reign->workers, supervisor_now_ms());
+        else if (supervisor_now_ms() >= s->stop_deadline)
+            workers_kill(&s->reign->workers);
     }
     return 0;
 }
@@ -262,20 +306,28 @@ static int supervisor_loop(struct supervisor *s)
 static void supervisor_deinit(struct supervisor *s)
 {
     listener_close(&s->listener);
-    workers_deinit(&s->workers);
+    control_close(&s->control);
+    reign_free(s->reload.next);
+    reign_free(s->reload.old);
+    reign_free(s->reign);
     s->signals = fd_close(s->signals);
     service_notify_close();
     quota_free(s->quota);
+    board_free(s->board);
     if (s->audit)
         audit_close(s->audit);
-    generation_deinit(&s->generation);
 }
 
 int supervisor_run(struct config *config, bool privileged)
 {
-    struct supervisor s = { .config = config, .privileged = privileged, .signals = -1 };
-    s.generation.mounts.slash = -1;
+    struct supervisor s = {
+        .config = config,
+        .privileged = privileged,
+        .signals = -1,
+        .started = supervisor_now_ms(),
+    };
     listener_init(&s.listener);
+    control_init(&s.control);
     int err = supervisor_start(&s);
     if (err == 0)
         err = supervisor_loop(&s);

@@ -1,16 +1,42 @@
 /*
- * The supervisor: loads, binds, starts the sealer and the workers, replaces what dies, and stops them all. It
- * reads no byte of a client's.
+ * The supervisor: loads, binds, starts the sealer and the workers, replaces what dies, reloads, answers
+ * admins, and stops them all. It reads no byte of a client's.
  */
 #ifndef FOB_BROKER_SUPERVISOR_H
 #define FOB_BROKER_SUPERVISOR_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "config.h"
+#include "control.h"
+#include "listener.h"
+#include "reign.h"
+#include "reload.h"
+
+struct supervisor {
+    struct config *config;
+    bool privileged;
+    struct audit *audit;
+    struct quota *quota;
+    struct board *board;
+    struct listener listener;
+    struct reign *reign; /* in force */
+    struct reload reload;
+    struct control control;
+    int64_t started;       /* milliseconds of CLOCK_MONOTONIC */
+    int signals;           /* signalfd(2) */
+    bool stopping;         /* SIGTERM came */
+    int64_t stop_deadline; /* milliseconds; 0: not stopping yet */
+};
 
 /* Runs the broker until SIGTERM or SIGINT; the exit status: 0, or 1 when it could not start (said on standard
  * error). */
 int supervisor_run(struct config *config, bool privileged);
+/* What all workers are given, whatever their reign, in the slots from `slot` on. */
+struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot);
+/* How many workers a reign has. */
+unsigned supervisor_workers(const struct supervisor *s);
+int64_t supervisor_now_ms(void);
 
 #endif

@@ -60,6 +60,9 @@ static int watch(struct worker *worker, int fd, uint32_t events, void *mark)
 static int worker_init(struct worker *worker, const struct worker_setup *setup)
 {
     worker->setup = setup;
+    worker->successor = -1;
+    worker->predecessor = setup->predecessor;
+    worker->counters = board_counters(setup->board, setup->slot);
     worker->clients.policy = setup->generation->policy;
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (worker->epoll < 0)
@@ -73,8 +76,18 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup)
     if (worker->reserve < 0 || !worker->opener.scratch)
         return -ENOMEM;
     set_flight_limits(worker);
+    audit_tell(setup->audit, setup->board, setup->slot);
+    return watch(worker, setup->control, EPOLLIN, (void *)&setup->control);
+}
+
+/* Not before it serves: the kernel would wake it for connections that others could take at once. */
+static int watch_clients(struct worker *worker)
+{
+    const struct worker_setup *setup = worker->setup;
     int err = watch(worker, setup->listener, EPOLLIN | EPOLLEXCLUSIVE, (void *)&setup->listener);
-    return err < 0 ? err : watch(worker, setup->control, EPOLLIN, (void *)&setup->control);
+    if (err == 0 && worker->predecessor >= 0)
+        err = watch(worker, worker->predecessor, EPOLLIN, &worker->predecessor);
+    return err;
 }
 
 static int worker_confine(struct worker *worker, struct worker_ready *ready)
@@ -90,35 +103,68 @@ static int worker_confine(struct worker *worker, struct worker_ready *ready)
 
 /* ---- serving ---- */
 
-/* The supervisor sends the descriptor of a new sealer, or nothing any more. */
-static void control_receive(struct worker *worker)
+/* The next order of the supervisor's: its byte, 0 when there is none now, or the end. flags: MSG_DONTWAIT. */
+static int control_receive(struct worker *worker, int flags)
 {
-    uint8_t byte;
-    struct msg_in in;
-    int got = msg_recv(worker->setup->control, &byte, sizeof byte, MSG_DONTWAIT, &in);
-    if (got == -EAGAIN || got == -EINTR)
-        return;
-    if (got != 1 || in.n_fds != 1) {
+    uint8_t order = 0;
+    static struct msg_in in;
+    int got = msg_recv(worker->setup->control, &order, sizeof order, flags, &in);
+    if (got == -EAGAIN)
+        return 0;
+    int *slot = order == WORKER_SEALER ? &worker->setup->sealer->sock : &worker->successor;
+    if (got != 1 || in.n_fds != (order != WORKER_GO)) {
+        fd_close_many(in.fds, got == 1 ? in.n_fds : 0);
         worker->draining = true;
-        return;
+        return 0;
     }
-    fd_close(worker->setup->sealer->sock);
-    worker->setup->sealer->sock = in.fds[0];
+    if (in.n_fds) {
+        fd_close(*slot);
+        *slot = in.fds[0];
+    }
+    return order;
+}
+
+static void wait_for(struct worker *worker, int order)
+{
+    while (!worker->draining && control_receive(worker, 0) != order)
+        ;
+}
+
+static void receive_connections(struct worker *worker)
+{
+    for (int i = 0; i < EVENTS_IN_A_TURN; i++) {
+        int got = handover_receive(worker, worker->predecessor);
+        if (got < 0) /* it has handed all over; epoll forgets what is closed */
+            worker->predecessor = fd_close(worker->predecessor);
+        if (got <= 0 || worker->pending.connection)
+            return;
+    }
+}
+
+static void count_losses(struct worker *worker)
+{
+    uint64_t lost = audit_lost(worker->setup->audit);
+    if (lost != worker->audit_lost)
+        board_add(&worker->counters->audit_lost, lost - worker->audit_lost);
+    worker->audit_lost = lost;
 }
 
 static void worker_turn(struct worker *worker, struct epoll_event *events, int n)
 {
     worker->swept = false;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && !worker->pending.connection; i++) {
         void *mark = events[i].data.ptr;
         if (mark == &worker->setup->control)
-            control_receive(worker);
+            control_receive(worker, MSG_DONTWAIT);
         else if (mark == &worker->setup->listener)
             connection_accept(worker);
+        else if (mark == &worker->predecessor)
+            receive_connections(worker);
         else
             connection_serve(worker, mark, events[i].events);
     }
     audit_flush(worker->setup->audit);
+    count_losses(worker);
 }
 
 /* What was sent before the end is answered, as far as its senders read their answers. */
@@ -135,18 +181,33 @@ static void worker_drain(struct worker *worker)
     }
 }
 
+/* Those that come over from a predecessor of its own still go on to the successor. */
+static void worker_hand_over(struct worker *worker)
+{
+    handover_send_all(worker, worker->successor);
+    if (worker->predecessor >= 0)
+        while (handover_receive(worker, worker->predecessor) > 0)
+            handover_send_all(worker, worker->successor);
+    audit_flush(worker->setup->audit);
+}
+
 static int worker_loop(struct worker *worker)
 {
     struct epoll_event events[EVENTS_IN_A_TURN];
-    while (!worker->draining) {
+    while (!worker->draining && worker->successor < 0) {
         int n = epoll_wait(worker->epoll, events, ARRAY_SIZE(events), -1);
         if (n < 0 && errno != EINTR) {
             log_error("epoll_wait: %s: this worker ends", strerror(errno));
             return 1;
         }
         worker_turn(worker, events, n);
+        if (worker->pending.connection && worker->successor < 0)
+            wait_for(worker, WORKER_HAND_OVER);
     }
-    worker_drain(worker);
+    if (worker->successor >= 0)
+        worker_hand_over(worker);
+    else
+        worker_drain(worker);
     return 0;
 }
 
@@ -164,6 +225,13 @@ int worker_run(const struct worker_setup *setup)
         err = worker_confine(worker, &ready);
     if (err == 0)
         err = msg_send(setup->control, &ready, sizeof ready, NULL, 0, NULL, 0);
+    if (err < 0) {
+        log_error("a worker cannot start: %s", strerror(-err));
+        return 1;
+    }
+    if (setup->waits)
+        wait_for(worker, WORKER_GO);
+    err = watch_clients(worker);
     if (err < 0) {
         log_error("a worker cannot start: %s", strerror(-err));
         return 1;

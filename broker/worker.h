@@ -11,10 +11,12 @@
 
 #include "../common/wire.h"
 #include "audit.h"
+#include "board.h"
 #include "client.h"
 #include "config.h"
 #include "confine.h"
 #include "generation.h"
+#include "handover.h"
 #include "opener.h"
 #include "quota.h"
 #include "sealer.h"
@@ -27,13 +29,29 @@ struct worker_setup {
     const struct confine_plan *plan;
     struct audit *audit;
     struct quota *quota;
+    struct board *board;
     struct sealer_channel *sealer;
-    unsigned slot;    /* 0.. */
-    unsigned workers; /* how many there are */
+    unsigned index;   /* 0.. among those of its generation */
+    unsigned slot;    /* 0.. among all that can be alive at once: of quota and board */
+    unsigned workers; /* of a generation */
+    void (*close_private)(
+        void *supervisor,
+        const struct generation *own); /* in a child: closes what is the supervisor's alone */
+    void *supervisor;
     int listener;
-    int control; /* SEQPACKET to the supervisor: it gets struct worker_ready once, and sends a byte with the
-                    channel of a new sealer; end of file means: finish and exit */
+    int control;     /* SEQPACKET to the supervisor; end of file means: finish and exit */
+    bool waits;      /* ... until WORKER_GO: the last generation is in force yet */
+    int predecessor; /* SEQPACKET from the worker whose connections come over, or -1 */
 };
+
+/* What the supervisor says: one byte. */
+enum worker_order {
+    WORKER_SEALER = 's',    /* with the channel of a new sealer */
+    WORKER_GO = 'g',        /* serve */
+    WORKER_HAND_OVER = 'h', /* with a socket to the successor: all connections go there; then exit */
+};
+
+/* What the worker says, once. */
 
 struct worker_ready {
     struct confine_state confinement;
@@ -49,14 +67,19 @@ struct exchange {
 
 struct worker {
     const struct worker_setup *setup;
+    struct board_counters *counters;
     struct clients clients;
     struct opener opener;
     struct connection *connections; /* all of them */
     int epoll;
     int reserve; /* a descriptor to give up when accept(2) says EMFILE */
     bool draining;
-    bool swept;         /* in this turn */
-    unsigned in_flight; /* descriptors sent and not taken yet */
+    int predecessor; /* setup's, until it has ended: -1 */
+    int successor;   /* -1, or where all connections go */
+    struct handover_pending pending;
+    uint64_t audit_lost; /* as counted on the board */
+    bool swept;          /* in this turn */
+    unsigned in_flight;  /* descriptors sent and not taken yet */
     unsigned in_flight_max, in_flight_user_max;
     /* Buffers of the request at hand. */
     struct exchange exchanges[WIRE_MAX_ENTRIES];

@@ -36,25 +36,29 @@ static void restart_plan(struct restart *restart, int64_t now)
 
 /* ---- children ---- */
 
-/* What fork(2) copied and the child must not have: everybody else's channels, and what is the supervisor's
- * alone. */
-static void close_inherited(struct workers *workers, unsigned keep_channel)
+void workers_close_fds(struct workers *workers, int keep)
 {
-    for (unsigned i = 0; i < workers->n; i++) {
+    for (int i = 0; i < (int)workers->n; i++) {
         fd_close(workers->slots[i].control);
-        if (i != keep_channel)
-            fd_close(workers->channels[i].sock);
+        if (i == keep)
+            continue;
+        fd_close(workers->channels[i].sock);
+        fd_close(workers->predecessors[i]);
     }
-    fd_close_many(workers->private_fds, workers->n_private_fds);
 }
 
-static void run_child(struct workers *workers, unsigned slot, int control)
+/* What fork(2) copied and the child must not have: everybody else's channels, and what is the supervisor's
+ * alone. */
+static void run_child(struct workers *workers, unsigned index, int control)
 {
-    close_inherited(workers, slot);
+    workers_close_fds(workers, (int)index);
     struct worker_setup setup = workers->setup;
-    setup.slot = slot;
+    setup.close_private(setup.supervisor, setup.generation);
+    setup.index = index;
+    setup.slot += index;
     setup.control = control;
-    setup.sealer = &workers->channels[slot];
+    setup.sealer = &workers->channels[index];
+    setup.predecessor = workers->predecessors[index];
     _exit(worker_run(&setup));
 }
 
@@ -72,6 +76,7 @@ static int start_worker(struct workers *workers, unsigned slot, int64_t now)
         run_child(workers, slot, pair[1]);
     }
     fd_close(pair[1]);
+    workers->predecessors[slot] = fd_close(workers->predecessors[slot]);
     if (pid < 0) {
         int err = -errno;
         fd_close(pair[0]);
@@ -103,24 +108,45 @@ static void start_sealer(struct workers *workers, int64_t now)
     log_warning("directories cannot be sealed and are refused: %s", strerror(-(int)pid));
 }
 
+/* fd: -1, or what goes with the order. */
+static int send_order(struct workers *workers, unsigned slot, enum worker_order order, int fd)
+{
+    const uint8_t byte = (uint8_t)order;
+    return msg_send(workers->slots[slot].control, &byte, sizeof byte, &fd, fd >= 0, NULL, MSG_DONTWAIT);
+}
+
 static void send_channel(struct workers *workers, unsigned slot)
 {
-    const uint8_t byte = 0;
-    int err = msg_send(workers->slots[slot].control, &byte, sizeof byte, &workers->channels[slot].sock, 1,
-                       NULL, MSG_DONTWAIT);
+    int err = send_order(workers, slot, WORKER_SEALER, workers->channels[slot].sock);
     if (err < 0)
         log_warning("worker %u did not get its new sealer: %s", slot, strerror(-err));
 }
 
-int workers_start(struct workers *workers, const struct worker_setup *setup, const int *private_fds, size_t n,
+void workers_go(struct workers *workers)
+{
+    workers->setup.waits = false;
+    for (unsigned i = 0; i < workers->n; i++)
+        if (workers->slots[i].control >= 0 && send_order(workers, i, WORKER_GO, -1) < 0)
+            kill(workers->slots[i].pid, SIGKILL); /* it is started anew, and serves then */
+}
+
+void workers_hand_over(struct workers *workers, unsigned i, int successor)
+{
+    struct workers_slot *slot = &workers->slots[i];
+    if (slot->pid && slot->control >= 0 && send_order(workers, i, WORKER_HAND_OVER, successor) < 0)
+        kill(slot->pid, SIGKILL);
+    fd_close(successor);
+}
+
+int workers_start(struct workers *workers, const struct worker_setup *setup, const int *predecessors,
                   int64_t now)
 {
     workers->setup = *setup;
     workers->n = setup->workers < WORKERS_MAX ? setup->workers : WORKERS_MAX;
     workers->sealer_restart.at = INT64_MAX;
-    memcpy(workers->private_fds, private_fds, n * sizeof *private_fds);
-    workers->n_private_fds = n;
+    workers->setup.waits = predecessors;
     for (unsigned i = 0; i < workers->n; i++) {
+        workers->predecessors[i] = predecessors ? predecessors[i] : -1;
         workers->slots[i].control = workers->channels[i].sock = -1;
         workers->slots[i].restart.at = INT64_MAX;
     }
@@ -160,6 +186,7 @@ static void receive_ready(struct workers *workers, struct workers_slot *slot)
     ssize_t got = recv(slot->control, &ready, sizeof ready, MSG_DONTWAIT);
     if (got == (ssize_t)sizeof ready) {
         slot->ready = true;
+        slot->confinement = ready.confinement;
         workers->ready = ready;
     } else if (got >= 0) {
         slot->control = fd_close(slot->control);
@@ -196,36 +223,41 @@ static void log_death(const char *what, pid_t pid, int status)
 static void worker_died(struct workers *workers, unsigned slot, int status, int64_t now)
 {
     struct workers_slot *s = &workers->slots[slot];
-    bool finishing = s->control < 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    if (!finishing)
+    bool finished = (s->control < 0 || workers->finishing) && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (!finished)
         log_death("a worker", s->pid, status);
-    if (!s->ready && !workers->started)
+    if (workers->setup.waits || (!s->ready && !workers->started))
         workers->failed = true;
-    quota_forget_worker(workers->setup.quota, slot);
+    quota_forget_worker(workers->setup.quota, workers->setup.slot + slot);
+    board_leave(workers->setup.board, workers->setup.slot + slot);
     s->control = fd_close(s->control);
     s->pid = 0;
     s->ready = false;
-    restart_plan(&s->restart, now);
+    if (!workers->finishing)
+        restart_plan(&s->restart, now);
 }
 
-static void sealer_died(struct workers *workers, int status, int64_t now)
+static void sealer_died(struct workers *workers, pid_t pid, int status, int64_t now)
 {
-    log_death("the sealer", workers->sealer, status);
     workers->sealer = 0;
+    if (workers->finishing)
+        return;
+    log_death("the sealer", pid, status);
     restart_plan(&workers->sealer_restart, now);
 }
 
-void workers_reap(struct workers *workers, int64_t now)
+bool workers_reaped(struct workers *workers, pid_t pid, int status, int64_t now)
 {
-    int status;
-    pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (pid == workers->sealer)
-            sealer_died(workers, status, now);
-        for (unsigned i = 0; i < workers->n; i++)
-            if (workers->slots[i].pid == pid)
-                worker_died(workers, i, status, now);
+    if (pid == workers->sealer) {
+        sealer_died(workers, pid, status, now);
+        return true;
     }
+    for (unsigned i = 0; i < workers->n; i++)
+        if (workers->slots[i].pid == pid) {
+            worker_died(workers, i, status, now);
+            return true;
+        }
+    return false;
 }
 
 /* ---- again ---- */
@@ -261,13 +293,20 @@ void workers_restart(struct workers *workers, int64_t now)
 
 /* ---- the end ---- */
 
+void workers_stay_dead(struct workers *workers)
+{
+    workers->finishing = true;
+    for (unsigned i = 0; i < workers->n; i++)
+        workers->slots[i].restart.at = INT64_MAX;
+    workers->sealer_restart.at = INT64_MAX;
+}
+
 void workers_finish(struct workers *workers)
 {
+    workers_stay_dead(workers);
     for (unsigned i = 0; i < workers->n; i++) {
         workers->slots[i].control = fd_close(workers->slots[i].control);
-        workers->slots[i].restart.at = INT64_MAX;
     }
-    workers->sealer_restart.at = INT64_MAX;
 }
 
 bool workers_alive(const struct workers *workers)
@@ -291,6 +330,8 @@ void workers_deinit(struct workers *workers)
     workers_finish(workers);
     workers_kill(workers);
     close_channels(workers);
+    for (unsigned i = 0; i < workers->n; i++)
+        workers->predecessors[i] = fd_close(workers->predecessors[i]);
     if (workers->sealer)
         kill(workers->sealer, SIGKILL); /* it holds nothing that could be lost */
     for (unsigned i = 0; i < workers->n; i++)

@@ -12,7 +12,7 @@
 
 #include "worker.h"
 
-enum { WORKERS_MAX = 256, WORKERS_PRIVATE_FDS = 8 };
+enum { WORKERS_MAX = 256 };
 
 /* When a child that died may be started again. */
 struct restart {
@@ -25,6 +25,7 @@ struct workers_slot {
     pid_t pid;   /* 0: none */
     int control; /* our end, or -1 */
     bool ready;
+    struct confine_state confinement; /* as it said, once ready */
     struct restart restart;
 };
 
@@ -35,31 +36,43 @@ struct workers {
     struct sealer_channel channels[WORKERS_MAX];
     pid_t sealer; /* 0: none */
     struct restart sealer_restart;
-    int private_fds[WORKERS_PRIVATE_FDS]; /* the supervisor's own: closed in children */
-    size_t n_private_fds;
-    bool started;              /* all were ready once */
-    bool failed;               /* one could not start at all */
-    struct worker_ready ready; /* what the last one said */
+    int predecessors[WORKERS_MAX]; /* sockets that a worker's connections come from, or -1 */
+    bool started;                  /* all were ready once */
+    bool failed;                   /* one could not start at all */
+    bool finishing;                /* what ends is not started again */
+    struct worker_ready ready;     /* what the last one said */
 };
 
-/* Starts setup->workers workers, and the sealer when the policy hands out directories. 0 or a negative errno.
+/*
+ * Starts setup->workers workers in the slots from setup->slot on, and the sealer when the policy hands out
+ * directories. predecessors: NULL, or a socket for each worker that the last generation's connections come
+ * from, which are taken. 0 or a negative errno; then too workers_deinit() is due.
  */
-int workers_start(struct workers *workers, const struct worker_setup *setup, const int *private_fds, size_t n,
+int workers_start(struct workers *workers, const struct worker_setup *setup, const int *predecessors,
                   int64_t now);
+/* After workers_start() with predecessors, once all are ready: they serve. */
+void workers_go(struct workers *workers);
+/* Tells worker i to hand its connections over to a socket, which is taken, and to end. */
+void workers_hand_over(struct workers *workers, unsigned i, int successor);
 /* Fills at most workers->n entries; how many. */
 nfds_t workers_poll(const struct workers *workers, struct pollfd *polled);
 /* Reads what became readable of them. */
 void workers_receive(struct workers *workers, const struct pollfd *polled, nfds_t n);
 bool workers_all_ready(const struct workers *workers);
-/* Reaps what died and says when it starts again. */
-void workers_reap(struct workers *workers, int64_t now);
+/* A child has died: was it one of these? Says when it starts again. */
+bool workers_reaped(struct workers *workers, pid_t pid, int status, int64_t now);
 /* When the next restart is due, or INT64_MAX. */
 int64_t workers_next_start(const struct workers *workers);
 void workers_restart(struct workers *workers, int64_t now);
+/* What ends from now on is not started again. */
+void workers_stay_dead(struct workers *workers);
 /* Tells all workers to finish what is in flight and exit; the sealer ends after them. */
 void workers_finish(struct workers *workers);
 bool workers_alive(const struct workers *workers);
 void workers_kill(struct workers *workers);
+/* In a forked child: closes what is open for these processes here, but for the channel of worker `keep` (or
+ * -1). */
+void workers_close_fds(struct workers *workers, int keep);
 void workers_deinit(struct workers *workers);
 
 #endif
