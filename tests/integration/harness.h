@@ -55,6 +55,11 @@ void broker_finish(struct broker *broker);
 void broker_end(struct broker *broker);
 /* Starts build/fobd with these arguments (NULL-terminated) as uid, output to `log`; its pid. */
 pid_t fobd_run(uid_t uid, const char *log, const char *const *arguments);
+/* Asks the control socket (words ended by a NUL each, the whole by an empty one): the exit status that it
+ * answers, -1: none; what it wrote is in out (terminated, cut at size). */
+int broker_control(const struct broker *broker, const char *words, char *out, size_t size);
+/* Writes test.policy anew (with `@`), for a reload. */
+void broker_write_policy(const struct broker *broker, const char *policy);
 /* Waits for a child; its exit status, or 128 + signal. */
 int child_wait(pid_t pid);
 /* The workers' pids (children of fobd by that name); how many. */
