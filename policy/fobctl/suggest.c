@@ -85,13 +85,15 @@ static void suggest_free(struct suggest **suggest)
  */
 // clang-format off
 static const char *const secrets[] = {
-    "/root/*", "/dev/mem/", "/dev/kmem/", "/dev/port/", "/proc/kcore/", "/run/secrets/*", "/run/credentials/*",
+    "/root/*", "/dev/mem/", "/dev/kmem/", "/dev/port/", "/proc/kcore/", "/run/secrets/*",
+    "/run/credentials/*",
     "*/etc/shadow*", "*/etc/gshadow*", "*/etc/master.passwd*", "*/etc/security/opasswd*", "*/etc/sudoers*",
-    "*/etc/ssl/private/*", "*/etc/pki/tls/private/*", "*/etc/krb5.keytab*", "*/etc/krb5kdc/*", "*/etc/credstore*",
-    "*/etc/wireguard/*", "*/etc/ipsec.secrets*", "*/etc/ppp/*-secrets*", "*/NetworkManager/system-connections/*",
-    "*/var/backups/*shadow*", "*/krb5kdc/*", "*/sss/secrets/*", "*/systemd/credential.secret*",
-    "*/.ssh/*", "*/.gnupg/*", "*/.aws/*", "*/.azure/*", "*/.kube/*", "*/.docker/*", "*/.password-store/*", "*/.env/*",
-    "*/.netrc/*", "*/.pgpass/*", "*/.my.cnf/*", "*/.git-credentials/*", "*/.vault-token/*", "*/.htpasswd/*",
+    "*/etc/ssl/private/*", "*/etc/pki/tls/private/*", "*/etc/krb5.keytab*", "*/etc/credstore*", "*/krb5kdc/*",
+    "*/etc/wireguard/*", "*/etc/ipsec.secrets*", "*/etc/ppp/*-secrets*",
+    "*/NetworkManager/system-connections/*",
+    "*/var/backups/*shadow*", "*/sss/secrets/*", "*/systemd/credential.secret*", "*/.vault-token/*",
+    "*/.ssh/*", "*/.gnupg/*", "*/.aws/*", "*/.azure/*", "*/.kube/*", "*/.docker/*", "*/.password-store/*",
+    "*/.netrc/*", "*/.pgpass/*", "*/.my.cnf/*", "*/.git-credentials/*", "*/.htpasswd/*", "*/.env/*",
     "*/id_rsa*", "*/id_dsa*", "*/id_ecdsa*", "*/id_ed25519*", "*/privkey*", "*/private/*.pem/", "*_key/",
     "*.key/", "*.keytab/", "*.p12/", "*.pfx/", "*.jks/", "*.kdbx/", "*.ppk/",
 };
@@ -323,9 +325,9 @@ static void print_path(const struct refusal *refusal)
 {
     char pattern[PATTERN_SIZE];
     size_t len = make_pattern(pattern, refusal);
-    bool quoted = false;
+    bool quoted = strpbrk(pattern, "\"#");
     for (size_t i = 0; i < len; i++)
-        quoted = quoted || pattern[i] <= ' ' || pattern[i] == 127 || pattern[i] == '"' || pattern[i] == '#';
+        quoted = quoted || (unsigned char)pattern[i] <= ' ' || (unsigned char)pattern[i] >= 127;
     printf(quoted ? " \"" : " ");
     for (size_t i = 0; i < len; i++)
         print_byte((unsigned char)pattern[i], quoted);
@@ -416,7 +418,7 @@ static void print_rest(const struct suggest *suggest)
     }
 }
 
-static int print_all(const struct suggest *suggest)
+static void print_all(const struct suggest *suggest)
 {
     unsigned long times = 0;
     for (size_t i = 0; i < suggest->n; i++)
@@ -428,10 +430,6 @@ static int print_all(const struct suggest *suggest)
         printf("# Nothing to suggest.\n");
     print_rules(suggest);
     print_rest(suggest);
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return STATUS_YES;
-    say("standard output: %s", strerror(errno));
-    return STATUS_NO;
 }
 
 /* ---- the command ---- */
@@ -450,7 +448,8 @@ static int suggest_from(struct suggest *suggest, char **files)
         say("the user database: %s", strerror(-err));
         return STATUS_NO;
     }
-    return print_all(suggest);
+    print_all(suggest);
+    return STATUS_YES; /* main looks whether it could be written */
 }
 
 /* STATUS_USAGE and what is wrong was said, or STATUS_YES. */
