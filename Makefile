@@ -275,6 +275,11 @@ libdir ?= $(PREFIX)/lib
 includedir ?= $(PREFIX)/include
 mandir ?= $(PREFIX)/share/man
 pkgconfigdir ?= $(libdir)/pkgconfig
+docdir ?= $(PREFIX)/share/doc/fob
+bashcompdir ?= $(PREFIX)/share/bash-completion/completions
+zshcompdir ?= $(PREFIX)/share/zsh/site-functions
+completion_fob := client/completion
+completion_fobctl := policy/completion
 INSTALL ?= install
 man_pages := $(wildcard man/*.[1-8])
 
@@ -289,6 +294,8 @@ installed := 0755:$(B)/fobd:$(sbindir)/fobd 0755:$(B)/fob:$(bindir)/fob \
     $(if $(fobctl_src),0755:$(B)/fobctl:$(sbindir)/fobctl) \
     0644:$(B)/libfob.so.1:$(libdir)/libfob.so.1 0644:$(B)/libfob.a:$(libdir)/libfob.a \
     0644:client/fob.h:$(includedir)/fob.h 0644:$(B)/libfob.pc:$(pkgconfigdir)/libfob.pc \
+    $(foreach c,fob fobctl,0644:$(completion_$(c))/$(c).bash:$(bashcompdir)/$(c) 0644:$(completion_$(c))/_$(c):$(zshcompdir)/_$(c)) \
+    $(foreach e,$(wildcard policy/examples/*.policy),0644:$(e):$(docdir)/examples/$(notdir $(e))) \
     $(foreach page,$(man_pages),0644:$(page):$(mandir)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 destination = $(lastword $(subst :, ,$(1)))
 

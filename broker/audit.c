@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -35,7 +37,7 @@ struct audit {
 static int open_file(const char *file)
 {
     CLEANUP(fd_cleanup)
-    int fd = open(file, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
+    int fd = open(file, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
     struct stat st;
@@ -61,6 +63,16 @@ static int open_sink(enum config_audit kind, const char *file)
     return -1;
 }
 
+/* A line that was cut when the machine went down: nothing is to be glued to it. */
+static bool ends_torn(int fd)
+{
+    struct stat st;
+    char last = '\n';
+    if (fstat(fd, &st) == 0 && st.st_size > 0 && pread(fd, &last, 1, st.st_size - 1) != 1)
+        return true;
+    return last != '\n';
+}
+
 int audit_open(struct audit **out, enum config_audit kind, const char *file)
 {
     int fd = open_sink(kind, file);
@@ -74,6 +86,7 @@ int audit_open(struct audit **out, enum config_audit kind, const char *file)
     audit->kind = kind;
     audit->fd = fd;
     audit->works = true;
+    audit->torn = kind == CONFIG_AUDIT_FILE && ends_torn(fd);
     *out = audit;
     return 0;
 }
@@ -148,6 +161,41 @@ static void flush_file(struct audit *audit)
     count_loss(audit, audit->batch + written, audit->len - written);
 }
 
+/*
+ * Standard error may be a pipe that nobody empties, and its other users would not want it non-blocking: what
+ * goes out at once is what poll(2) promises, PIPE_BUF bytes (pipe(7)).
+ */
+static bool write_promised(struct audit *audit, const char *bytes, size_t len)
+{
+    while (len) {
+        struct pollfd polled = { .fd = audit->fd, .events = POLLOUT };
+        size_t piece = len < PIPE_BUF ? len : PIPE_BUF;
+        if (poll(&polled, 1, 0) != 1 || !(polled.revents & POLLOUT))
+            return false;
+        ssize_t n = write(audit->fd, bytes, piece);
+        if (n <= 0)
+            return false;
+        audit->torn = bytes[n - 1] != '\n';
+        bytes += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+static void flush_stderr(struct audit *audit)
+{
+    char *end = audit->batch + audit->len;
+    for (char *line = audit->batch; line < end;) {
+        char *newline = memchr(line, '\n', (size_t)(end - line));
+        bool ready = !audit->torn || write_promised(audit, "\n", 1);
+        if (ready && write_promised(audit, line, (size_t)(newline - line) + 1))
+            audit->works = true;
+        else
+            count_loss(audit, newline, 1);
+        line = newline + 1;
+    }
+}
+
 static bool is_watched(const struct audit *audit)
 {
     return audit->board && board_is_watched(audit->board);
@@ -162,6 +210,8 @@ void audit_flush(struct audit *audit)
         board_tell(audit->board, audit->slot, audit->batch, audit->len);
     if (audit->kind == CONFIG_AUDIT_SYSLOG)
         flush_syslog(audit);
+    else if (audit->kind == CONFIG_AUDIT_STDERR)
+        flush_stderr(audit);
     else if (audit->kind != CONFIG_AUDIT_NONE)
         flush_file(audit);
     audit->len = 0;
@@ -177,8 +227,11 @@ void audit_add(struct audit *audit, const struct audit_record *record)
     clock_gettime(CLOCK_REALTIME, &now);
     if (sizeof audit->batch - audit->len < AUDIT_LINE_MAX)
         audit_flush(audit);
-    audit->len += audit_format(audit->batch + audit->len, sizeof audit->batch - audit->len, record,
-                               (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    size_t len = audit_format(audit->batch + audit->len, sizeof audit->batch - audit->len, record,
+                              (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    audit->len += len;
+    if (len == 0)
+        count_loss(audit, "\n", 1);
     errno = saved;
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../common/path.h"
 #include "../common/peer.h"
 #include "../common/util.h"
 
@@ -41,17 +42,31 @@ __attribute__((format(printf, 2, 3))) static int set_format(char **slot, const c
     return 0;
 }
 
+/* Without the slashes at its end. */
+static int trimmed(const char *dir)
+{
+    size_t len = strlen(dir);
+    while (len > 1 && dir[len - 1] == '/')
+        len--;
+    return (int)len;
+}
+
+static bool is_usable(const char *dir)
+{
+    return dir && path_is_clean(dir, (size_t)trimmed(dir)) && trimmed(dir) > 1;
+}
+
 /* An ordinary user's own broker: basedir specification of freedesktop.org. */
 static int init_own(struct config *config)
 {
     const char *runtime = getenv("XDG_RUNTIME_DIR"), *home = getenv("HOME"), *xdg = getenv("XDG_CONFIG_HOME");
     int err = 0;
-    if (runtime && *runtime == '/')
-        err = set_format(&config->socket.path, "%s/fob/fob.sock", runtime);
-    if (err == 0 && xdg && *xdg == '/')
-        err = set_format(&config->policy, "%s/fob/policy.d", xdg);
-    else if (err == 0 && home && *home == '/')
-        err = set_format(&config->policy, "%s/.config/fob/policy.d", home);
+    if (is_usable(runtime))
+        err = set_format(&config->socket.path, "%.*s/fob/fob.sock", trimmed(runtime), runtime);
+    if (err == 0 && is_usable(xdg))
+        err = set_format(&config->policy, "%.*s/fob/policy.d", trimmed(xdg), xdg);
+    else if (err == 0 && is_usable(home))
+        err = set_format(&config->policy, "%.*s/.config/fob/policy.d", trimmed(home), home);
     return err;
 }
 
@@ -178,8 +193,12 @@ void config_print(const struct config *config, FILE *out)
         print_path(out, "policy", config->policy);
         fputc('\n', out);
     }
-    if (!config->user_is_default || geteuid() == 0)
-        fprintf(out, "user %s\n", config->user);
+    if (!config->user_is_default) {
+        print_path(out, "user", config->user);
+        fputc('\n', out);
+    } else if (geteuid() == 0) {
+        fprintf(out, "# user %s (the default)\n", config->user);
+    }
     fprintf(out, "workers %u\n", config->workers);
     print_audit(config, out);
     fprintf(out, "audit-required %s\n", config->audit_required ? "yes" : "no");

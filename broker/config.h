@@ -43,8 +43,8 @@ struct config {
 };
 
 /* Defaults: of the system's broker, or, when privileged is false, of a user's own
- * ($XDG_RUNTIME_DIR/fob/fob.sock, $XDG_CONFIG_HOME/fob/policy.d). 0 or a negative errno (-ENOENT: neither
- * XDG_RUNTIME_DIR ... nor HOME tells where). */
+ * ($XDG_RUNTIME_DIR/fob/fob.sock, $XDG_CONFIG_HOME/fob/policy.d). A path that no
+ * variable tells is NULL. 0 or -ENOMEM. */
 int config_init(struct config *config, bool privileged);
 void config_deinit(struct config *config);
 

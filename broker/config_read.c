@@ -111,7 +111,7 @@ static void read_group(struct reader *r, const char *text, gid_t *out)
     else if (parse_u64(text, UINT32_MAX - 1, &number) == 0)
         *out = (gid_t)number;
     else
-        complain(r, "%s: no such group", text);
+        complain(r, "%s: `%s`: no such group", r->words[0], text);
 }
 
 /* ---- directives ---- */

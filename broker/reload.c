@@ -11,6 +11,7 @@
 
 #include "../common/log.h"
 #include "../common/util.h"
+#include "audit.h"
 #include "board.h"
 #include "confine.h"
 #include "service.h"
@@ -90,6 +91,19 @@ static int load_next(struct supervisor *s, FILE *messages)
     return err;
 }
 
+/* Who rotates the audit file reloads: the new workers write to what stands there now. The sink in use is kept
+ * when there is no other. */
+static int reopen_audit(struct supervisor *s)
+{
+    struct audit *fresh;
+    int err = audit_open(&fresh, s->config->audit, s->config->audit_file);
+    if (err < 0)
+        return s->config->audit_required ? err : 0;
+    audit_close(s->audit);
+    s->audit = fresh;
+    return 0;
+}
+
 static int start_next(struct supervisor *s)
 {
     int predecessors[WORKERS_MAX];
@@ -130,6 +144,11 @@ static void reload_begin(struct supervisor *s)
     free(text);
     if (err < 0) {
         reload_fail(s, "the policy is not fit: %s", err == -EINVAL ? "see above" : strerror(-err));
+        return;
+    }
+    err = reopen_audit(s);
+    if (err < 0) {
+        reload_fail(s, "the audit cannot be opened anew: %s", strerror(-err));
         return;
     }
     err = start_next(s);

@@ -164,8 +164,24 @@ static int load_directory(struct parser *parser, int dir, const char *path)
     return err;
 }
 
+/* A symlink on the way is followed if whoever could turn it is trusted. */
+static int check_link(struct parser *parser, const char *path)
+{
+    struct stat st;
+    if (lstat(path, &st) < 0 || !S_ISLNK(st.st_mode))
+        return 0;
+    if (st.st_uid == 0 || st.st_uid == parser->env->trusted_uid)
+        return 0;
+    message_file(parser->messages, path, "is a symlink of uid %u's, who could turn it (name the real path)",
+                 (unsigned)st.st_uid);
+    return -EPERM;
+}
+
 static int load_path(struct parser *parser, const char *path)
 {
+    int err = check_link(parser, path);
+    if (err < 0)
+        return err;
     CLEANUP(fd_cleanup) int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir >= 0)
         return load_directory(parser, dir, path);

@@ -214,7 +214,8 @@ static int index_names(struct snapshot *s)
     for (size_t i = 0; i < s->n; i++)
         s->by_name[i] = i;
     sorting = s;
-    qsort(s->by_name, s->n, sizeof *s->by_name, compare_names);
+    if (s->n)
+        qsort(s->by_name, s->n, sizeof *s->by_name, compare_names);
     return 0;
 }
 
@@ -283,7 +284,8 @@ int names_snapshot(struct arena *arena, bool all, const uid_t *extra, size_t n_e
     if (err == 0)
         err = list_groups(&s);
     if (err == 0) {
-        qsort(s.users, s.n, sizeof *s.users, compare_uids);
+        if (s.n)
+            qsort(s.users, s.n, sizeof *s.users, compare_uids);
         drop_duplicates(&s);
         err = store(&s, users);
     }

@@ -2,7 +2,9 @@
  * Any bytes as a policy: no crash, no leak; and what loads decides the fast way as it does the slow way, for
  * requests made of the policy's own words.
  */
+#include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,7 +96,13 @@ static void compare(const struct policy *policy, struct policy_scratch *scratch,
 {
     static const gid_t groups[] = { 4 };
     for (unsigned uid = 0; uid < 4; uid++) {
-        struct policy_subject subject = { uid, uid, groups, uid % 2, policy_find_user(policy, uid) };
+        struct policy_subject subject = {
+            .uid = uid,
+            .gid = uid,
+            .groups = groups,
+            .n_groups = uid % 2,
+            .user = policy_find_user(policy, uid),
+        };
         struct policy_decision fast, slow;
         for (unsigned rights = 1; rights <= RIGHT_ALL; rights = rights * 2 + 1) {
             policy_decide(policy, scratch, &subject, rights, path, len, 1, &fast);
@@ -129,7 +137,7 @@ static void use(const struct policy *policy)
     static char out[4096];
     struct policy_root *roots;
     size_t n;
-    struct policy_subject subject = { 1, 1, NULL, 0, policy_find_user(policy, 1) };
+    struct policy_subject subject = { .uid = 1, .gid = 1, .user = policy_find_user(policy, 1) };
     expect(policy_list(policy, &subject, 1, out, sizeof out) <= sizeof out);
     expect(policy_get_roots(policy, 4, &roots, &n) == 0 && n <= 4);
     for (size_t i = 0; i < n; i++)
@@ -137,6 +145,85 @@ static void use(const struct policy *policy)
     policy_roots_free(roots, n);
     for (uint32_t i = 1; i <= policy_rule_count(policy); i++)
         expect(policy_rule_get(policy, i)->number == i);
+}
+
+/* ---- printed and read again ---- */
+
+static char *print(const struct policy *policy, size_t *len)
+{
+    char *text = NULL;
+    FILE *out = open_memstream(&text, len);
+    expect(out != NULL);
+    int err = policy_print(policy, false, out);
+    fclose(out);
+    if (err == 0)
+        return text;
+    expect(err == -E2BIG);
+    free(text);
+    return NULL;
+}
+
+static void expect_same_rule(const struct policy_rule *a, const struct policy_rule *b)
+{
+    expect(a->deny == b->deny && a->rights == b->rights && a->types == b->types && a->as == b->as);
+    expect(a->mode == b->mode && a->links_any == b->links_any && a->sealed == b->sealed);
+    expect(a->until == b->until && a->log == b->log && !a->id == !b->id);
+    expect(!a->id || strcmp(a->id, b->id) == 0);
+    expect(a->as != POLICY_AS_USER || a->as_user->uid == b->as_user->uid);
+}
+
+static void expect_same_decisions(const struct policy *a, const struct policy *b)
+{
+    static const char *const paths[] = { "/", "/a", "/a/b", "/home/alice/x", "/var/log/x.log" };
+    for (unsigned uid = 0; uid < 4; uid++)
+        for (unsigned rights = 1; rights <= RIGHT_ALL; rights = rights * 2 + 1)
+            for (size_t i = 0; i < 5; i++) {
+                struct policy_subject subject = { .uid = uid, .gid = uid, .user = policy_find_user(a, uid) };
+                struct policy_decision x, y;
+                policy_decide_slow(a, &subject, rights, paths[i], strlen(paths[i]), 1, &x);
+                subject.user = policy_find_user(b, uid);
+                policy_decide_slow(b, &subject, rights, paths[i], strlen(paths[i]), 1, &y);
+                expect(x.allowed == y.allowed && !x.rule == !y.rule);
+                expect(!x.rule || x.rule->number == y.rule->number);
+            }
+}
+
+static void print_again(const struct policy *policy, const struct policy_env *env, bool quick)
+{
+    size_t first_len, second_len;
+    char *first = print(policy, &first_len);
+    struct policy_messages messages = { 0 };
+    struct policy *again = NULL;
+    if (!first)
+        return;
+    expect(policy_load_text(&again, "printed", first, first_len, env, &messages) == 0);
+    char *second = print(again, &second_len);
+    expect(second && first_len == second_len && memcmp(first, second, first_len) == 0);
+    expect(policy_rule_count(policy) == policy_rule_count(again));
+    for (uint32_t i = 1; i <= policy_rule_count(policy); i++)
+        expect_same_rule(policy_rule_get(policy, i), policy_rule_get(again, i));
+    if (quick)
+        expect_same_decisions(policy, again);
+    free(first);
+    free(second);
+    policy_free(again);
+    policy_messages_deinit(&messages);
+}
+
+/* The beginning of the text as a question about it. */
+static void explain(const struct policy *policy, const uint8_t *data, size_t size)
+{
+    char subject[64], *text = NULL;
+    size_t n = size < sizeof subject - 1 ? size : sizeof subject - 1, len;
+    memcpy(subject, data, n);
+    subject[n] = '\0';
+    FILE *out = open_memstream(&text, &len);
+    expect(out != NULL);
+    policy_explain(policy, subject, "read", "/a/b", 1, out, out);
+    expect(policy_explain(policy, "user:1+group:4", "read,write", "/home/alice/x", 1, out, out) <=
+           POLICY_REFUSED);
+    fclose(out);
+    free(text);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -148,10 +235,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     names_set_source(&database);
     int err = policy_load_text(&policy, "fuzz", (const char *)data, size, &env, &messages);
     expect((err == 0) == (policy != NULL) && (err == 0) == (messages.n_errors == 0));
-    if (policy && size < 4096 && is_quick(data, size))
+    bool quick = size < 4096 && is_quick(data, size);
+    if (policy && quick)
         ask_words(policy, (const char *)data, size);
-    if (policy)
+    if (policy) {
         use(policy);
+        print_again(policy, &env, quick);
+        explain(policy, data, size);
+    }
     policy_free(policy);
     policy_messages_deinit(&messages);
     return 0;

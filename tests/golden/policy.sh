@@ -31,6 +31,45 @@ for file in config/*.conf; do
     compare "${file%.conf}.err"
 done
 
+# A policy directory named by a symlink: fine, but for one that somebody else could turn.
+mkdir "$tmp/real.d"
+printf 'allow user:0 read /srv/x\n' >"$tmp/real.d/a.policy"
+ln -s real.d "$tmp/link.d"
+"$BUILD/fobd" -t -f "$tmp/conf" -p "$tmp/link.d" >"$tmp/got" 2>&1
+echo "exit status $?" >>"$tmp/got"
+if [ "$(id -u)" = 0 ]; then
+    chown -h 2001 "$tmp/link.d"
+    "$BUILD/fobd" -t -f "$tmp/conf" -p "$tmp/link.d" 2>&1 | sed "s,$tmp/,," >>"$tmp/got"
+    compare policy/symlink.err
+fi
+
+# Files that come and go while the directory is read: each time it loads whole, or says what is missing.
+mkdir "$tmp/busy.d"
+printf 'allow user:0 read /srv/x\n' >"$tmp/busy.d/a.policy"
+(while [ -d "$tmp/busy.d" ]; do
+    printf 'allow user:0 read /srv/y\n' >"$tmp/busy.d/b.policy"
+    rm -f "$tmp/busy.d/b.policy"
+done) 2>/dev/null &
+busy=$!
+i=0
+while [ $i -lt 200 ]; do
+    i=$((i + 1))
+    if "$BUILD/fobd" -t -f "$tmp/conf" -p "$tmp/busy.d" >"$tmp/got" 2>&1; then
+        [ ! -s "$tmp/got" ] || break
+    else
+        [ "$(sed "s,$tmp/,," "$tmp/got")" = "busy.d/b.policy: No such file or directory" ] || break
+    fi
+done
+kill "$busy" 2>/dev/null
+wait "$busy" 2>/dev/null
+if [ $i = 200 ]; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    echo "a file that vanished: neither loaded nor said:"
+    cat "$tmp/got"
+fi
+
 # Every message of the source must have been said: the longest piece of each text that has no % in it.
 cat policy/*.err config/*.err >"$tmp/said"
 grep -ohE '(parse_error|message_error|fail|fail_at|complain)\([^;]*' ../../policy/parse*.c ../../policy/lex.c ../../policy/load.c ../../broker/config_read.c |
