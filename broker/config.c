@@ -173,6 +173,15 @@ static void print_socket(FILE *out, const char *directive, const struct config_s
     fputc('\n', out);
 }
 
+static void print_user(FILE *out, const char *user)
+{
+    if (user[strspn(user, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")])
+        print_path(out, "user", user);
+    else
+        fprintf(out, "user %s", user);
+    fputc('\n', out);
+}
+
 static void print_audit(const struct config *config, FILE *out)
 {
     static const char *const names[] = { "syslog", "file", "stderr", "none" };
@@ -194,8 +203,7 @@ void config_print(const struct config *config, FILE *out)
         fputc('\n', out);
     }
     if (!config->user_is_default) {
-        print_path(out, "user", config->user);
-        fputc('\n', out);
+        print_user(out, config->user);
     } else if (geteuid() == 0) {
         fprintf(out, "# user %s (the default)\n", config->user);
     }

@@ -10,6 +10,8 @@
 #include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -50,9 +52,12 @@ static int enter_empty_root(void)
 {
     if (empty_error)
         return empty_error;
+    struct stat want, is;
     if (fchdir(empty_fd) < 0 || chroot(".") < 0 || chdir("/") < 0)
         return -errno;
-    return 0;
+    if (fstat(empty_fd, &want) < 0 || stat("/", &is) < 0)
+        return -errno;
+    return want.st_dev == is.st_dev && want.st_ino == is.st_ino ? 0 : -EPERM;
 }
 
 /* ---- ids and capabilities ---- */
@@ -145,6 +150,35 @@ static int set_no_new_privs(void)
     return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? 0 : -EPERM;
 }
 
+/* What the kernel says of the clones that files are opened through, not what was asked of it. */
+static int look_at_mounts(const struct mounts *mounts)
+{
+    if (!mounts->sealed)
+        return mounts->error;
+    for (size_t i = 0; i < mounts->n_roots; i++) {
+        const unsigned long sealed = ST_NOSUID | ST_NODEV | ST_NOEXEC;
+        const struct mounts_root *root = &mounts->roots[i];
+        struct statvfs read_only = { .f_flag = sealed | ST_RDONLY }, read_write = { .f_flag = sealed };
+        if ((root->read_only >= 0 && fstatvfs(root->read_only, &read_only) < 0) ||
+            (root->read_write >= 0 && fstatvfs(root->read_write, &read_write) < 0))
+            return -errno;
+        if (~read_only.f_flag & (sealed | ST_RDONLY) || ~read_write.f_flag & sealed)
+            return -EPERM;
+    }
+    return 0;
+}
+
+/* Landlock tells nobody what is in force: the root directory, which no policy gives a worker, must be shut.
+ */
+static int enforce_landlock(const struct mounts *mounts, unsigned *abi)
+{
+    int err = confine_landlock(mounts, abi);
+    if (err < 0 || mounts_find(mounts, "/", 1))
+        return err;
+    CLEANUP(fd_cleanup) int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 && errno == EACCES ? 0 : -EPERM;
+}
+
 /* What privilege is needed for is no failure of a broker that has none. */
 static bool is_complete(const struct confine_plan *plan, const struct confine_state *state)
 {
@@ -183,7 +217,7 @@ int confine_worker(const struct confine_plan *plan, struct confine_state *state)
     if (err < 0)
         return err;
     note(state, CONFINE_CHROOT, plan->privileged ? enter_empty_root() : -EPERM);
-    note(state, CONFINE_SEALED, plan->mounts->sealed ? 0 : plan->mounts->error);
+    note(state, CONFINE_SEALED, look_at_mounts(plan->mounts));
     fd_close(proc_fd);
     fd_close(empty_fd);
     /* Who it is, and what it may: without these two nothing is served, required or not. */
@@ -194,7 +228,7 @@ int confine_worker(const struct confine_plan *plan, struct confine_state *state)
         return err;
     note(state, CONFINE_UNDUMPABLE, seal_process());
     note(state, CONFINE_NO_NEW_PRIVS, set_no_new_privs());
-    note(state, CONFINE_LANDLOCK, confine_landlock(plan->mounts, &state->landlock_abi));
+    note(state, CONFINE_LANDLOCK, enforce_landlock(plan->mounts, &state->landlock_abi));
     note(state, CONFINE_SECCOMP, confine_seccomp_worker(plan->privileged && plan->needs.identity));
     return plan->required && !is_complete(plan, state) ? -EPERM : 0;
 }
