@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <sys/capability.h>
+#include <sys/prctl.h>
 
 #include "../common/util.h"
 #include "confine.h"
@@ -33,6 +34,8 @@ int confine_supervisor(void)
     if (err == 0)
         err = copy_held(want, have, CAP_PERMITTED, given, ARRAY_SIZE(given));
     if (err == 0 && cap_set_proc(want) < 0)
+        err = -errno;
+    if (err == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) /* it never executes a program */
         err = -errno;
     cap_free(have);
     cap_free(want);

@@ -18,6 +18,7 @@
 
 enum {
     PATIENCE_MS = 10000,      /* without any progress of an admin's */
+    ACCEPT_MS = 200,          /* after there was no descriptor left */
     LISTEN_MS = 20,           /* how often workers' decisions are read for watchers */
     WATCH_QUEUE_MAX = 1 << 20 /* unread bytes of a watcher */
 };
@@ -259,6 +260,8 @@ static void accept_clients(struct supervisor *s)
     int fd;
     while ((fd = accept4(s->control.listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
         client_open(s, fd);
+    if (errno == EMFILE || errno == ENFILE)
+        s->control.accept_at = supervisor_now_ms() + ACCEPT_MS;
 }
 
 /* A watcher or waiter that says anything more, or ends, is done. */
@@ -313,7 +316,8 @@ static void say_not_shown(struct control_client *client)
 nfds_t control_poll(const struct control *control, struct pollfd *polled)
 {
     nfds_t n = 0;
-    if (control->listener.fd >= 0 && free_client((struct control *)(uintptr_t)control))
+    if (control->listener.fd >= 0 && supervisor_now_ms() >= control->accept_at &&
+        free_client((struct control *)(uintptr_t)control))
         polled[n++] = (struct pollfd){ .fd = control->listener.fd, .events = POLLIN };
     for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++) {
         const struct control_client *client = &control->clients[i];
@@ -372,7 +376,9 @@ void control_serve(struct supervisor *s, const struct pollfd *polled, nfds_t n)
 
 int64_t control_deadline(const struct control *control)
 {
-    int64_t at = control->watchers ? supervisor_now_ms() + LISTEN_MS : INT64_MAX;
+    int64_t now = supervisor_now_ms(), at = control->watchers ? now + LISTEN_MS : INT64_MAX;
+    if (control->accept_at > now && control->accept_at < at)
+        at = control->accept_at;
     for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++) {
         const struct control_client *client = &control->clients[i];
         bool waits = client->state == CONTROL_ASKING || (client->state != CONTROL_FREE && client->len);

@@ -41,6 +41,7 @@ struct control {
     struct control_client clients[CONTROL_CLIENTS_MAX];
     uint64_t *heard; /* by slot of the board: up to where watchers were told */
     unsigned watchers;
+    int64_t accept_at; /* no descriptor was left: accept(2) is tried again then */
 };
 
 void control_init(struct control *control);

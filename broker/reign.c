@@ -58,8 +58,7 @@ int reign_start(struct reign *reign, const struct worker_setup *common, const in
     struct worker_setup setup = *common;
     setup.generation = &reign->generation;
     setup.plan = &reign->plan;
-    int err = generation_share(&reign->generation, setup.workers);
-    return err < 0 ? err : workers_start(&reign->workers, &setup, predecessors, now);
+    return workers_start(&reign->workers, &setup, predecessors, now);
 }
 
 void reign_free(struct reign *reign)

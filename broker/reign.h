@@ -22,8 +22,8 @@ struct reign {
 int reign_new(struct reign **out, const struct config *config, bool privileged, uint32_t number,
               FILE *messages);
 /*
- * Starts its workers: `common` has all that does not depend on the reign. predecessors as of
- * workers_start().
+ * After generation_share(): starts its workers. `common` has all that does not depend on the reign.
+ * predecessors as of workers_start().
  */
 int reign_start(struct reign *reign, const struct worker_setup *common, const int *predecessors, int64_t now);
 /* Kills what still runs. */

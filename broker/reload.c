@@ -112,7 +112,10 @@ static int start_next(struct supervisor *s)
     if (!s->reload.successors)
         return -EMFILE;
     struct worker_setup setup = supervisor_worker_setup(s, s->reload.slot ? 0 : n);
-    return reign_start(s->reload.next, &setup, predecessors, supervisor_now_ms());
+    int err = generation_share(&s->reload.next->generation, n);
+    if (err < 0)
+        fd_close_many(predecessors, n);
+    return err < 0 ? err : reign_start(s->reload.next, &setup, predecessors, supervisor_now_ms());
 }
 
 static void notify_reloading(void)
@@ -162,6 +165,13 @@ static void reload_begin(struct supervisor *s)
 
 void reload_request(struct supervisor *s)
 {
+    if (s->stopping) {
+        static const char text[] = "not reloaded: the broker is being stopped\n";
+        control_reload_begin(&s->control);
+        report(s, text, sizeof text - 1);
+        control_reload_end(s, false);
+        return;
+    }
     s->reload.again = true;
     if (s->reload.step == RELOAD_IDLE)
         reload_begin(s);

@@ -146,8 +146,9 @@ static int share_memory(struct supervisor *s)
 static int start_workers(struct supervisor *s)
 {
     struct worker_setup setup = supervisor_worker_setup(s, 0);
+    int err = generation_share(&s->reign->generation, supervisor_workers(s));
     board_announce(s->board, s->reign->generation.number);
-    return reign_start(s->reign, &setup, NULL, supervisor_now_ms());
+    return err < 0 ? err : reign_start(s->reign, &setup, NULL, supervisor_now_ms());
 }
 
 static int supervisor_start(struct supervisor *s)

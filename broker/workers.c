@@ -15,6 +15,7 @@ enum {
     STEADY_MS = 10000, /* who lived that long starts again at once */
     DELAY_MIN_MS = 100,
     DELAY_MAX_MS = 10000,
+    DEATH_MS = 200, /* a killed process is gone by then, if it can be */
 };
 
 /* ---- back-off ---- */
@@ -324,9 +325,33 @@ void workers_kill(struct workers *workers)
             kill(workers->slots[i].pid, SIGKILL);
 }
 
+/* True when it is gone. */
+static bool reaped(pid_t *pid)
+{
+    if (*pid && waitpid(*pid, NULL, WNOHANG) != 0)
+        *pid = 0;
+    return *pid == 0;
+}
+
+static bool all_reaped(struct workers *workers)
+{
+    bool all = reaped(&workers->sealer);
+    for (unsigned i = 0; i < workers->n; i++)
+        all = reaped(&workers->slots[i].pid) && all;
+    return all;
+}
+
+/* Who hangs in a file system is killed but not gone (it opens and sends nothing any more): not waited for. */
+static void await_deaths(struct workers *workers)
+{
+    for (int i = 0; i < DEATH_MS && !all_reaped(workers); i++)
+        poll(NULL, 0, 1);
+    if (!all_reaped(workers))
+        log_warning("a killed process hangs in a file system: left behind");
+}
+
 void workers_deinit(struct workers *workers)
 {
-    int status;
     workers_finish(workers);
     workers_kill(workers);
     close_channels(workers);
@@ -334,9 +359,5 @@ void workers_deinit(struct workers *workers)
         workers->predecessors[i] = fd_close(workers->predecessors[i]);
     if (workers->sealer)
         kill(workers->sealer, SIGKILL); /* it holds nothing that could be lost */
-    for (unsigned i = 0; i < workers->n; i++)
-        if (workers->slots[i].pid)
-            waitpid(workers->slots[i].pid, &status, 0);
-    if (workers->sealer)
-        waitpid(workers->sealer, &status, 0);
+    await_deaths(workers);
 }
