@@ -86,7 +86,7 @@ _fobctl_explain() { # FIRST
 
 _fobctl_options() { # COMMAND
     case $1 in
-    explain) _fobctl_choose -p --all ;;
+    explain) _fobctl_choose -p ;;
     print | test | diff) _fobctl_choose -p ;;
     suggest) _fobctl_choose --ceiling ;;
     status) _fobctl_choose --json --openmetrics ;;
