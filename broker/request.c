@@ -1,6 +1,7 @@
 #include "request.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -69,8 +70,7 @@ static const char *as_text(char out[static 64], const struct policy_rule *rule)
         return "broker";
     if (rule->as == POLICY_AS_CALLER)
         return "caller";
-    strcpy(out, "user:");
-    strncat(out, rule->as_user->name, 64 - sizeof "user:");
+    snprintf(out, 64, "user:%s", rule->as_user->name);
     return out;
 }
 

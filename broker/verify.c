@@ -58,6 +58,7 @@ static int stat_parent(const struct target *target, const struct stat *file, str
     if (fd < 0)
         return fd;
     struct stat same;
+    *parent = (struct stat){ .st_mode = S_IWOTH };
     if (fstatat(fd, name, &same, AT_SYMLINK_NOFOLLOW) < 0 || fstat(fd, parent) < 0)
         return -errno;
     return same.st_dev == file->st_dev && same.st_ino == file->st_ino ? 0 : -ESTALE;

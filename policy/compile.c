@@ -157,7 +157,7 @@ static void fixed_bytes(const struct glob *g, char out[FIXED_MAX])
 static uint32_t group_hash(const struct compiled *c, uint32_t glob)
 {
     const struct glob *g = &c->globs[glob - 1];
-    char bytes[FIXED_MAX];
+    char bytes[FIXED_MAX] = { 0 };
     fixed_bytes(g, bytes);
     return place_hash(c->nodes[g->child].parent, component_hash(bytes, g->fixed) + g->at_end);
 }
@@ -206,7 +206,7 @@ static int glob_index(struct builder *b, uint32_t node, uint32_t glob)
     err = table_grow(&c->glob_table, &c->glob_table_size, b->n_glob_heads + 1, group_hash, c);
     if (err < 0)
         return err;
-    char bytes[FIXED_MAX];
+    char bytes[FIXED_MAX] = { 0 };
     fixed_bytes(g, bytes);
     g->next = compiled_globs(c, node, bytes, g->fixed, g->at_end);
     size_t at = group_hash(c, glob) & (c->glob_table_size - 1);
@@ -272,7 +272,7 @@ static int terminal_of(struct builder *b, uint32_t *slot, uint16_t literal_len, 
         if (err < 0)
             return err;
         c->terminals[c->n_terminals] = (struct terminal){ .literal_len = literal_len ? literal_len : 1 };
-        b->heads[c->n_terminals] = b->tails[c->n_terminals] = 0;
+        b->heads[c->n_terminals] = b->tails[c->n_terminals] = 0; /* NOLINT: mem_grow() made room */
         *slot = (uint32_t)++c->n_terminals;
     }
     *out = *slot - 1;
@@ -281,7 +281,7 @@ static int terminal_of(struct builder *b, uint32_t *slot, uint16_t literal_len, 
 
 static int collect(struct builder *b, uint32_t terminal, uint32_t rule)
 {
-    uint32_t tail = b->tails[terminal];
+    uint32_t tail = b->tails[terminal]; /* NOLINT: terminal_of() made room */
     if (tail && b->collected[tail - 1].rule == rule)
         return 0; /* {a,a} */
     int err = mem_grow(&b->collected, b->n_collected, &b->cap_collected, sizeof *b->collected);

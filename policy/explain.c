@@ -233,7 +233,7 @@ static void answer(const struct question *q, const struct policy_decision *decis
     if (decision->rule)
         put_rule(q->out, decision->rule);
     fputc('\n', q->out);
-    if (decision->allowed)
+    if (decision->allowed && decision->rule)
         put_options(q->out, decision->rule);
     put_subject(q);
     find(q, &f);

@@ -83,7 +83,11 @@ static struct source *add_source(struct policy *policy, const char *name, char *
         return NULL;
     }
     const char *slash = strrchr(copy, '/');
-    *source = (struct source){ policy->sources, copy, slash ? slash + 1 : copy, text, len };
+    source->next = policy->sources;
+    source->name = copy;
+    source->base = slash ? slash + 1 : copy;
+    source->text = text;
+    source->len = len;
     return policy->sources = source;
 }
 

@@ -82,7 +82,7 @@ static struct name_entry *entry_of(struct names *names, const char *name, bool i
     struct name_entry *entry = mem_zalloc(1, sizeof *entry + strlen(name) + 1);
     if (!entry)
         return NULL;
-    strcpy(entry->name, name);
+    memcpy(entry->name, name, strlen(name) + 1);
     entry->is_group = is_group;
     look_up(entry);
     entry->next = *bucket;

@@ -58,7 +58,7 @@ static bool read_type(struct parser *parser, struct value value, struct policy_r
         const char *comma = memchr(value.text + from, ',', value.len - from);
         size_t to = comma ? (size_t)(comma - value.text) : value.len, i = 0;
         while (i < ARRAY_SIZE(names) &&
-               (strlen(names[i]) != to - from || memcmp(names[i], value.text + from, to - from)))
+               (strlen(names[i]) != to - from || memcmp(names[i], value.text + from, to - from) != 0))
             i++;
         if (i == ARRAY_SIZE(names)) {
             parse_error(parser, value.at, "type= is a list of file, dir, fifo, socket, chr, blk");

@@ -29,9 +29,11 @@ check_cpp() {
     cppcheck --quiet --std=c11 -D_GNU_SOURCE -D__linux__ --enable=warning,performance,portability --inline-suppr \
         --suppress=missingIncludeSystem --error-exitcode=1 -j "$(nproc)" "$@"
 }
+# Leaks are the sanitizers' matter: gcc 12 takes what a struct keeps for lost.
 analyzer() {
     # shellcheck disable=SC2086
-    printf '%s\0' "$@" | xargs -0 -n 1 -P "$(nproc)" gcc $flags -O1 -fanalyzer -Wall -Wextra -Wno-unused-result -c -o /dev/null
+    printf '%s\0' "$@" | xargs -0 -n 1 -P "$(nproc)" gcc $flags -O1 -fanalyzer -Wno-analyzer-malloc-leak \
+        -Wall -Wextra -Wno-unused-result -c -o /dev/null
 }
 shell_scripts() {
     find tests .ci -name '*.sh' -exec shellcheck -s sh {} + && shellcheck .ci/run

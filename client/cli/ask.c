@@ -76,7 +76,7 @@ int command_list(struct cli *cli, int argc, char **argv)
 
 /* ---- ping ---- */
 
-enum { PINGS = 9 };
+enum { PINGS = 9, MIDDLE = PINGS / 2 };
 
 static int compare_times(const void *a, const void *b)
 {
@@ -111,6 +111,6 @@ int command_ping(struct cli *cli, int argc, char **argv)
     qsort(times, PINGS, sizeof *times, compare_times);
     fob_server(cli->fob, &server);
     printf("protocol %u, policy generation %u, %.3f ms, served by pid %d of uid %u\n", info.version,
-           info.generation, (double)times[PINGS / 2] / 1e6, (int)server.pid, (unsigned)server.uid);
+           info.generation, (double)times[MIDDLE] / 1e6, (int)server.pid, (unsigned)server.uid);
     return STATUS_DONE;
 }

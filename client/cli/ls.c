@@ -26,8 +26,11 @@ static bool add_name(struct names *names, const char *name)
         names->all = grown;
         names->cap = cap;
     }
-    names->all[names->n] = strdup(name);
-    return names->all[names->n] && ++names->n;
+    char *copy = strdup(name);
+    if (!copy)
+        return false;
+    names->all[names->n++] = copy;
+    return true;
 }
 
 static int compare_bytes(const void *a, const void *b)

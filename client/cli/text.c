@@ -71,7 +71,7 @@ char *cli_path(const char *path)
         *out = '\0';
         clean = append_clean(out, cwd) && append_clean(out, path);
         if (clean && !*out)
-            strcpy(out, "/");
+            memcpy(out, "/", 2);
     }
     free(cwd);
     if (clean)

@@ -72,7 +72,8 @@ static bool sink_keep(struct sink *sink, const char *bytes, size_t len)
         sink->line = grown;
         sink->cap = sink->cap ? sink->cap * 2 : 4096;
     }
-    memcpy(sink->line + sink->len, bytes, len);
+    if (len)
+        memcpy(sink->line + sink->len, bytes, len);
     sink->len += len;
     return true;
 }

@@ -56,7 +56,7 @@ __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *form
 static void on_signal(int signal)
 {
     (void)signal;
-    exit(1);
+    exit(1); /* NOLINT(bugprone-signal-handler,cert-sig30-c): to leave no process behind */
 }
 
 static double now_us(void)
@@ -291,7 +291,7 @@ static void report(const char *what, double *ratios, double *ours, double *their
 /* A child: it is pinned, and runs as the client's uid. */
 static void measure_single(int rounds)
 {
-    double ratios[ROUNDS_MAX], fob[ROUNDS_MAX], floor[ROUNDS_MAX];
+    double ratios[ROUNDS_MAX] = { 0 }, fob[ROUNDS_MAX], floor[ROUNDS_MAX];
     int at_floor = wait_for(in_dir("floor-one")), at_fob = wait_for(in_dir("fob-one"));
     for (int r = 0; r < rounds; r++) {
         floor[r] = middle_time(ask_floor, at_floor, SAMPLES);
@@ -310,7 +310,7 @@ static void measure_single(int rounds)
 
 static void measure_many(int rounds, int clients)
 {
-    double ratios[ROUNDS_MAX], fob[ROUNDS_MAX], floor[ROUNDS_MAX];
+    double ratios[ROUNDS_MAX] = { 0 }, fob[ROUNDS_MAX], floor[ROUNDS_MAX];
     char what[64];
     for (int r = 0; r < rounds; r++) {
         floor[r] = rate(ask_floor, in_dir("floor-two"), clients);

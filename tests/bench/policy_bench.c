@@ -70,7 +70,7 @@ static double measure(const struct policy *policy, const char *path)
     struct policy_scratch *scratch = policy_scratch_new(policy);
     struct policy_subject subject = { .uid = 2001, .gid = 2001 };
     struct policy_decision decision;
-    double rounds[ROUNDS];
+    double rounds[ROUNDS] = { 0 };
     size_t len = strlen(path);
     for (int r = -1; r < ROUNDS; r++) { /* the first is to warm up */
         int n = len > 1000 ? DECISIONS / 100 : DECISIONS;
@@ -138,7 +138,7 @@ static void remove_files(const char *dir)
 /* Median milliseconds of one answer. */
 static double measure_explain(const struct policy *policy, const char *subject, const char *path)
 {
-    double rounds[ROUNDS];
+    double rounds[ROUNDS] = { 0 };
     FILE *out = fopen("/dev/null", "we");
     for (int r = 0; out && r < ROUNDS; r++) {
         double begin = now_ns();
