@@ -103,6 +103,29 @@ void message_error(struct policy_messages *messages, const struct source *source
     append_line(messages, source, at);
 }
 
+void message_warning(struct policy_messages *messages, const struct source *source, const char *at,
+                     const char *format, ...)
+{
+    if (messages->n_warnings++ >= MESSAGES_SHOWN)
+        return;
+    append_place(messages, source, at);
+    append_text(messages, "warning: ");
+    va_list arguments;
+    va_start(arguments, format);
+    append_format(messages, format, arguments);
+    va_end(arguments);
+    append_line(messages, source, at);
+}
+
+void message_warning_end(struct policy_messages *messages)
+{
+    char text[64];
+    if (messages->n_warnings <= MESSAGES_SHOWN)
+        return;
+    snprintf(text, sizeof text, "%u more warnings\n", messages->n_warnings - MESSAGES_SHOWN);
+    append_text(messages, text);
+}
+
 void message_file(struct policy_messages *messages, const char *name, const char *format, ...)
 {
     if (messages->n_errors++ >= MESSAGES_SHOWN)

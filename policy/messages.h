@@ -12,6 +12,12 @@ enum { MESSAGES_SHOWN = 100 }; /* errors; then they are counted only */
 __attribute__((format(printf, 4, 5))) void message_error(struct policy_messages *messages,
                                                          const struct source *source, const char *at,
                                                          const char *format, ...);
+/* `warning: ` before what is said; counted in n_warnings. */
+__attribute__((format(printf, 4, 5))) void message_warning(struct policy_messages *messages,
+                                                           const struct source *source, const char *at,
+                                                           const char *format, ...);
+/* "N more warnings", if there are. */
+void message_warning_end(struct policy_messages *messages);
 /* About a file or a directory as a whole. */
 __attribute__((format(printf, 3, 4))) void message_file(struct policy_messages *messages, const char *name,
                                                         const char *format, ...);

@@ -206,6 +206,19 @@ unsigned policy_rights_by_text(const char *text);
 int policy_print(const struct policy *policy, bool with_places, FILE *out);
 
 /*
+ * Who gains and who loses what from old to new, one line a change, as an admin would put it. The number of
+ * changes, or a negative errno.
+ */
+int policy_diff(const struct policy *old, const struct policy *new, time_t now, FILE *out);
+
+/*
+ * Warnings about a policy that loads: rules that another makes unreachable, patterns through symlinks, and
+ * what else is likely a mistake. `path` is where it was loaded from (writing to it is one of them). Messages
+ * are those of policy_load(), n_warnings counts them. 0 or a negative errno.
+ */
+int policy_lint(const struct policy *policy, const char *path, struct policy_messages *messages);
+
+/*
  * The rules that apply to the subject, as text: "RIGHTS PATTERN\n" for each pattern of an allow rule, "deny
  * RIGHTS PATTERN\n" of a deny, in the order of the rules; patterns quoted as the language would have them.
  * Writes at most size bytes, whole lines only; what did not fit is said by a last line "# N more\n". Returns

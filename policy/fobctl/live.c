@@ -75,7 +75,10 @@ static bool take_line(const char *line, size_t len, void *data)
 {
     struct watch *watch = data;
     if (len && line[len - 1] == '}' && memmem(line, len, "\"not_shown\"", 11)) {
-        fputs("# decisions came faster than they can be shown: some are missing here\n", stdout);
+        if (watch->json)
+            printf("%.*s\n", (int)len, line);
+        else
+            fputs("# decisions came faster than they can be shown: some are missing here\n", stdout);
     } else if (record_parse(&watch->record, line, len) == 0) {
         if ((watch->refused_only && watch->record.allowed) ||
             (!watch->any_user && watch->record.uid != watch->uid))

@@ -42,8 +42,8 @@ for command in cat write check list ls ping; do
 done
 
 # Directives: those that -n prints are those of the page, with the defaults that the page names.
-printf '' >"$tmp/empty.conf"
-"$BUILD/fobd" -n -f "$tmp/empty.conf" >"$tmp/defaults"
+printf 'control-group 0\n' >"$tmp/empty.conf" # which has no default
+"$BUILD/fobd" -n -f "$tmp/empty.conf" | sed 's,^# ,,' >"$tmp/defaults"
 sed -n 's/^\.It Ic \([a-z-]*\).*/\1/p' man/fobd.conf.5 | sort -u >"$tmp/page"
 cut -d' ' -f1 "$tmp/defaults" | sort -u >"$tmp/printed"
 [ "$(id -u)" = 0 ] && holds "directives differ: $(comm -3 "$tmp/page" "$tmp/printed" | tr '\n' ' ')" cmp "$tmp/page" "$tmp/printed"
