@@ -24,6 +24,13 @@ expected_files() {
     printf '%s\n' "755 /usr/sbin/fobd" "755 /usr/bin/fob" "644 /usr/lib/libfob.so.1" "777 /usr/lib/libfob.so" \
         "644 /usr/lib/libfob.a" "644 /usr/lib/pkgconfig/libfob.pc" "644 /usr/include/fob.h"
     [ ! -e "$BUILD/fobctl" ] || echo "755 /usr/sbin/fobctl"
+    for name in fob fobctl; do
+        echo "644 /usr/share/bash-completion/completions/$name"
+        echo "644 /usr/share/zsh/site-functions/_$name"
+    done
+    for example in policy/examples/*.policy; do
+        echo "644 /usr/share/doc/fob/examples/${example##*/}"
+    done
     for page in man/*.[1-8]; do
         [ ! -e "$page" ] || echo "644 /usr/share/man/man${page##*.}/${page##*/}"
     done
