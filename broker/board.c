@@ -117,6 +117,7 @@ uint32_t board_latency_limit(unsigned latency_class)
 void board_count_latency(struct board_counters *counters, uint32_t us)
 {
     board_add(&counters->latency[board_latency_class(us)], 1);
+    board_add(&counters->latency_sum, us);
     board_add(&counters->slow, us >= SLOW_US);
 }
 

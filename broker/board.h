@@ -19,11 +19,12 @@ struct board_counters {
     _Atomic uint64_t handed_over; /* connections that came from the last generation's worker */
     _Atomic uint64_t messages;    /* requests, of one or more entries */
     _Atomic uint64_t allowed, refused;
-    _Atomic uint64_t failed;     /* allowed, but the kernel did not */
-    _Atomic uint64_t over_quota; /* connections and entries */
-    _Atomic uint64_t malformed;  /* messages */
-    _Atomic uint64_t slow;       /* messages that took 100 ms and more */
-    _Atomic uint64_t audit_lost; /* records */
+    _Atomic uint64_t failed;      /* allowed, but the kernel did not */
+    _Atomic uint64_t over_quota;  /* connections and entries */
+    _Atomic uint64_t malformed;   /* messages */
+    _Atomic uint64_t slow;        /* messages that took 100 ms and more */
+    _Atomic uint64_t audit_lost;  /* records */
+    _Atomic uint64_t latency_sum; /* microseconds */
     _Atomic uint64_t latency[BOARD_LATENCIES];
 };
 

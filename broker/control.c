@@ -257,10 +257,13 @@ static void client_open(struct supervisor *s, int accepted)
 
 static void accept_clients(struct supervisor *s)
 {
-    int fd;
-    while ((fd = accept4(s->control.listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
-        client_open(s, fd);
-    if (errno == EMFILE || errno == ENFILE)
+    int fd = 0;
+    while (fd >= 0 && free_client(&s->control)) {
+        fd = accept4(s->control.listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0)
+            client_open(s, fd);
+    }
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE))
         s->control.accept_at = supervisor_now_ms() + ACCEPT_MS;
 }
 

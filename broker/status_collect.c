@@ -94,6 +94,7 @@ static void add_counters(struct status *status, const struct board_counters *c)
     status->malformed += c->malformed;
     status->slow += c->slow;
     status->audit_lost += c->audit_lost;
+    status->latency_sum += c->latency_sum;
     for (unsigned i = 0; i < BOARD_LATENCIES; i++)
         status->latencies[i] += c->latency[i];
 }

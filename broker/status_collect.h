@@ -52,6 +52,7 @@ struct status {
     unsigned connections;
     uint64_t accepted, handed_over, messages, allowed, refused, failed, over_quota, malformed, slow,
         audit_lost;
+    uint64_t latency_sum;                 /* microseconds */
     uint64_t latencies[128];              /* by class: board_latency_class() */
     uint32_t quantiles[STATUS_QUANTILES]; /* microseconds, the most of their class: p50 p90 p99 p99.9 */
     uint32_t latency_max;

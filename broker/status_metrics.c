@@ -41,6 +41,7 @@ static void put_latencies(const struct status *status, FILE *out)
     }
     fprintf(out, "fob_request_duration_seconds_bucket{le=\"+Inf\"} %llu\n", (unsigned long long)so_far);
     fprintf(out, "fob_request_duration_seconds_count %llu\n", (unsigned long long)so_far);
+    fprintf(out, "fob_request_duration_seconds_sum %.6f\n", (double)status->latency_sum / 1e6);
 }
 
 void status_write_metrics(const struct status *status, FILE *out)
