@@ -67,6 +67,11 @@ static void client_close(struct control *control, struct control_client *client)
 static void put_packet(struct control_client *client, char kind, const char *bytes, size_t len)
 {
     uint32_t size = (uint32_t)len + 1;
+    if (client->len + sizeof size + size > client->cap && client->at) {
+        memmove(client->out, client->out + client->at, client->len - client->at);
+        client->len -= client->at; /* what was written goes before more is asked for */
+        client->at = 0;
+    }
     if (client->len + sizeof size + size > client->cap) {
         size_t cap = (client->len + sizeof size + size) * 2;
         char *grown = realloc(client->out, cap);
