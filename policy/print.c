@@ -162,6 +162,15 @@ static void put_rights(FILE *out, unsigned rights)
     fprintf(out, " %s", rights == RIGHT_ALL ? "all" : policy_rights_text(text, rights));
 }
 
+/* A comment is text too. */
+static void put_place(FILE *out, const struct ast_rule *rule)
+{
+    fputs("# ", out);
+    for (const char *p = rule->rule.file; *p; p++)
+        fputc((unsigned char)*p < ' ' || (unsigned char)*p >= 127 ? '?' : *p, out);
+    fprintf(out, ":%u", (unsigned)rule->rule.line);
+}
+
 static int put_rule(FILE *out, const struct ast_rule *rule, bool with_place)
 {
     fputs(rule->rule.deny ? "deny " : "allow ", out);
@@ -178,10 +187,8 @@ static int put_rule(FILE *out, const struct ast_rule *rule, bool with_place)
     }
     put_options(out, rule);
     if (with_place) {
-        fputs("  # ", out);
-        for (const char *p = rule->rule.file; *p; p++) /* a comment is text too */
-            fputc((unsigned char)*p < ' ' || (unsigned char)*p >= 127 ? '?' : *p, out);
-        fprintf(out, ":%u", (unsigned)rule->rule.line);
+        fputs("  ", out);
+        put_place(out, rule);
     }
     fputc('\n', out);
     return 0;
@@ -206,9 +213,11 @@ int policy_print(const struct policy *policy, bool with_places, FILE *out)
     for (size_t i = 0; err == 0 && i < policy->ast.n_rules; i++) {
         const struct ast_rule *rule = &policy->ast.rules[i];
         err = put_rule(out, rule, with_places);
-        if (err == -E2BIG)
-            fprintf(out, "\n# %s:%u: its sets joined by `+` are more than %d subjects\n", rule->rule.file,
-                    (unsigned)rule->rule.line, SUBJECTS_MAX);
+        if (err == -E2BIG) {
+            fputc('\n', out);
+            put_place(out, rule);
+            fprintf(out, ": its sets joined by `+` are more than %d subjects\n", SUBJECTS_MAX);
+        }
     }
     for (size_t i = 0; err == 0 && i < policy->ast.n_asserts; i++)
         err = put_assert(out, &policy->ast.asserts[i]);

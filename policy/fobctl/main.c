@@ -109,12 +109,14 @@ int main(int argc, char **argv)
     const char *environment = getenv("FOB_CONTROL");
     struct fobctl ctl = { environment && *environment ? environment : DEFAULT_CONTROL };
     int option;
+    opterr = 0; /* getopt(3) would not escape what it shows */
     while ((option = getopt(argc, argv, "+s:h")) != -1) {
         if (option == 'h') {
             print_usage(stdout);
             return fflush(stdout) != 0;
         }
         if (option != 's') {
+            say("-%c: %s", optopt, optopt == 's' ? "a socket is missing" : "unknown option");
             print_usage(stderr);
             return STATUS_USAGE;
         }
