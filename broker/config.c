@@ -15,6 +15,8 @@
 
 enum {
     DEFAULT_PER_USER = 256,
+    DEFAULT_TIMEOUT_MS = 5000,
+    DEFAULT_OPENERS = 32,
     FALLBACK_ID = 61183, /* below the ranges of systemd's dynamic users; used when nobody made an account */
 };
 
@@ -80,6 +82,8 @@ int config_init(struct config *config, bool privileged)
         .user_is_default = true,
         .audit = privileged ? CONFIG_AUDIT_SYSLOG : CONFIG_AUDIT_STDERR,
         .max_connections_per_user = DEFAULT_PER_USER,
+        .open_timeout_ms = DEFAULT_TIMEOUT_MS,
+        .slow_openers = DEFAULT_OPENERS,
     };
     int err = set(&config->user, CONFIG_DEFAULT_USER);
     if (err < 0 || !privileged)
@@ -212,5 +216,7 @@ void config_print(const struct config *config, FILE *out)
     fprintf(out, "audit-required %s\n", config->audit_required ? "yes" : "no");
     fprintf(out, "max-connections %u\n", config->max_connections);
     fprintf(out, "max-connections-per-user %u\n", config->max_connections_per_user);
+    fprintf(out, "open-timeout %u\n", config->open_timeout_ms / 1000);
+    fprintf(out, "slow-openers %u\n", config->slow_openers);
     fprintf(out, "require-confinement %s\n", config->require_confinement ? "yes" : "no");
 }

@@ -39,6 +39,8 @@ struct config {
     bool audit_required;      /* refuse what cannot be recorded */
     unsigned max_connections; /* in all; 0: derived from RLIMIT_NOFILE */
     unsigned max_connections_per_user;
+    unsigned open_timeout_ms; /* of an open that may hang */
+    unsigned slow_openers;    /* processes that may hang, in all */
     bool require_confinement;
 };
 

@@ -16,6 +16,7 @@
 #include "../common/path.h"
 #include "../common/util.h"
 #include "config.h"
+#include "jobs.h"
 
 enum {
     WORDS_MAX = 8,
@@ -212,6 +213,28 @@ static void read_max_per_user(struct reader *r)
         r->config->max_connections_per_user = n;
 }
 
+static void read_open_timeout(struct reader *r)
+{
+    unsigned seconds;
+    if (!read_number(r, r->words[1], 3600, &seconds))
+        return;
+    if (seconds == 0)
+        complain(r, "open-timeout: 0 would let nothing be opened that has to be waited for");
+    else
+        r->config->open_timeout_ms = seconds * 1000;
+}
+
+static void read_slow_openers(struct reader *r)
+{
+    unsigned n;
+    if (!read_number(r, r->words[1], JOBS_MAX, &n))
+        return;
+    if (n == 0)
+        complain(r, "slow-openers: 0 would leave slow file systems to nobody");
+    else
+        r->config->slow_openers = n;
+}
+
 static void read_require_confinement(struct reader *r)
 {
     read_bool(r, &r->config->require_confinement);
@@ -232,6 +255,8 @@ static const struct directive {
     { "audit-required", "audit-required yes|no", 2, 2, read_audit_required },
     { "max-connections", "max-connections N", 2, 2, read_max_connections },
     { "max-connections-per-user", "max-connections-per-user N", 2, 2, read_max_per_user },
+    { "open-timeout", "open-timeout SECONDS", 2, 2, read_open_timeout },
+    { "slow-openers", "slow-openers N", 2, 2, read_slow_openers },
     { "require-confinement", "require-confinement yes|no", 2, 2, read_require_confinement },
 };
 

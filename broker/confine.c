@@ -254,6 +254,36 @@ int confine_sealer(const struct confine_plan *plan, struct confine_state *state)
     return note(state, CONFINE_SECCOMP, confine_seccomp_sealer());
 }
 
+/* ---- identity helper ---- */
+
+static bool has_ptrace(void)
+{
+    cap_flag_value_t held = CAP_CLEAR;
+    cap_t caps = cap_get_proc();
+    bool has = caps && cap_get_flag(caps, CAP_SYS_PTRACE, CAP_PERMITTED, &held) == 0 && held == CAP_SET;
+    cap_free(caps);
+    return has;
+}
+
+int confine_identity(const struct confine_plan *plan, struct confine_state *state)
+{
+    static const cap_value_t caps[] = { CAP_SYS_PTRACE };
+    int n = plan->privileged && has_ptrace() ? ARRAY_SIZE(caps) : 0;
+    *state = (struct confine_state){ .proc_self_fd = -1 };
+    int err = note(state, CONFINE_UID, become(plan, caps, n));
+    if (err == 0)
+        err = note(state, CONFINE_CAPABILITIES, set_capabilities(caps, n));
+    if (err == 0)
+        err = note(state, CONFINE_UNDUMPABLE, seal_process());
+    if (err == 0)
+        err = note(state, CONFINE_NO_NEW_PRIVS, set_no_new_privs());
+    if (err == 0)
+        err = note(state, CONFINE_SECCOMP, confine_seccomp_identity());
+    if (n == 0)
+        state->errors[__builtin_ctz(CONFINE_CAPABILITIES)] = -EPERM;
+    return err;
+}
+
 /* ---- text ---- */
 
 const char *confine_text(char out[CONFINE_TEXT], unsigned steps)

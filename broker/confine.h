@@ -56,6 +56,13 @@ int confine_worker(const struct confine_plan *plan, struct confine_state *state)
 /* The sealer's: CAP_SYS_ADMIN alone, and the handful of syscalls that it makes. 0 or a negative errno. */
 int confine_sealer(const struct confine_plan *plan, struct confine_state *state);
 
+/*
+ * The identity helper's: CAP_SYS_PTRACE alone, which reads what others' /proc/PID/exe names. No Landlock,
+ * which would take just that away, and no other root directory. Every step is required but the capability:
+ * where that is not to be had there is none, and its error says so. 0 or a negative errno.
+ */
+int confine_identity(const struct confine_plan *plan, struct confine_state *state);
+
 /* Supervisor, before its first child: gives up the capabilities that it never needs, and uses CAP_DAC_* no
  * more itself (they stay permitted, to be given to workers). 0 or a negative errno. */
 int confine_supervisor(void);

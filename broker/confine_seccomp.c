@@ -18,6 +18,7 @@
 
 #include "../common/util.h"
 #include "confine_steps.h"
+#include "identity.h"
 
 /* Memory, time, signals of one's own, the end. */
 static const int basic[] = {
@@ -45,6 +46,9 @@ static const int of_identity[] = { SCMP_SYS(setgroups), SCMP_SYS(setfsuid), SCMP
                                    SCMP_SYS(capset), SCMP_SYS(capget) };
 
 static const int of_sealer[] = { SCMP_SYS(open_tree), SCMP_SYS(mount_setattr), SCMP_SYS(read) };
+
+/* With CAP_SYS_PTRACE ptrace, pidfd_getfd and process_vm_readv would be other processes' memory and files. */
+static const int of_identity_helper[] = { SCMP_SYS(statx), SCMP_SYS(read) };
 
 #ifdef FOB_SANITIZE
 /* What the sanitizers' run time does in a process that is well, and to report one that is not. */
@@ -139,4 +143,18 @@ int confine_seccomp_sealer(void)
         return -ENOMEM;
     int err = add_basic(filter);
     return load(filter, err == 0 ? allow_all(filter, of_sealer, ARRAY_SIZE(of_sealer)) : err);
+}
+
+int confine_seccomp_identity(void)
+{
+    const scmp_datum_t get_info = IDENTITY_PIDFD_GET_INFO;
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+    if (!filter)
+        return -ENOMEM;
+    int err = add_basic(filter);
+    if (err == 0)
+        err = allow_all(filter, of_identity_helper, ARRAY_SIZE(of_identity_helper));
+    if (err == 0)
+        err = allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, get_info));
+    return load(filter, err);
 }

@@ -15,5 +15,6 @@ int confine_landlock(const struct mounts *mounts, unsigned *abi);
  * kills it. */
 int confine_seccomp_worker(bool identity);
 int confine_seccomp_sealer(void);
+int confine_seccomp_identity(void);
 
 #endif

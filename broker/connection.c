@@ -69,6 +69,7 @@ static void connection_settle(struct worker *worker, struct connection *connecti
 
 void connection_close(struct worker *worker, struct connection *connection)
 {
+    park_cancel(worker, connection);
     connection_settle(worker, connection);
     quota_give(worker->setup->quota, worker->setup->slot, connection->client->subject.uid);
     connection->client->user->connections--;
@@ -79,6 +80,11 @@ void connection_close(struct worker *worker, struct connection *connection)
         connection->prev->next = connection->next;
     else
         worker->connections = connection->next;
+    if (connection->lent && connection->fd >= 0) {
+        epoll_ctl(worker->epoll, EPOLL_CTL_DEL, connection->fd, NULL);
+        shutdown(connection->fd,
+                 SHUT_RDWR); /* who holds it too, and hangs, must not keep its client waiting */
+    }
     fd_close(connection->fd);
     free(connection);
 }
@@ -92,9 +98,10 @@ struct connection *connection_adopt(struct worker *worker, int taken)
     struct connection *connection = NULL;
     if (quota_adopt(worker->setup->quota, worker->setup->slot, peer.uid) == 0) {
         connection = connection_new(worker, fd, &peer);
-        if (connection)
+        if (connection) {
             fd_take(&fd);
-        else
+            connection->lent = true;
+        } else
             quota_give(worker->setup->quota, worker->setup->slot, peer.uid);
     }
     if (!connection)
@@ -204,9 +211,26 @@ static void connection_pause(struct worker *worker, struct connection *connectio
         connection_close(worker, connection);
 }
 
+int connection_ignore(struct worker *worker, struct connection *connection)
+{
+    return connection_watch(worker, connection, EPOLL_CTL_MOD, 0);
+}
+
+/* Closed when that fails: it would never be heard again. */
+bool connection_heed(struct worker *worker, struct connection *connection)
+{
+    connection->paused = false;
+    if (connection_watch(worker, connection, EPOLL_CTL_MOD, EPOLLIN) == 0)
+        return true;
+    connection_close(worker, connection);
+    return false;
+}
+
 /* May the next request be read? If not, the connection may be gone. */
 static bool connection_is_ready(struct worker *worker, struct connection *connection)
 {
+    if (connection->parked)
+        return false;
     if (connection->replied) {
         if (msg_unread(connection->fd) > 0) {
             connection_pause(worker, connection);
@@ -216,11 +240,7 @@ static bool connection_is_ready(struct worker *worker, struct connection *connec
     }
     if (!connection->paused)
         return true;
-    connection->paused = false;
-    if (connection_watch(worker, connection, EPOLL_CTL_MOD, EPOLLIN) == 0)
-        return true;
-    connection_close(worker, connection);
-    return false;
+    return connection_heed(worker, connection);
 }
 
 /* A closed peer is not waited for, whatever it has not read. */
@@ -245,7 +265,7 @@ bool connection_request(struct worker *worker, struct connection *connection, si
     int err = request_serve(worker, connection, len, sender);
     if (err == -ESTALE)
         keep_for_successor(worker, connection, len, sender);
-    else if (err < 0)
+    else if (err < 0 && err != -EINPROGRESS)
         connection_close(worker, connection);
     return err == 0;
 }

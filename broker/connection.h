@@ -14,11 +14,13 @@ struct connection {
     struct connection *next, *prev;
     struct client *client;
     int fd;
-    pid_t pid;          /* who connected: SO_PEERCRED */
-    unsigned in_flight; /* descriptors of the last reply, until they are known to be taken */
-    bool replied;       /* a reply may still be unread */
-    bool paused;        /* waits for its client to read: EPOLLOUT instead of EPOLLIN */
-    bool warned;        /* it was said that somebody else uses it */
+    pid_t pid;             /* who connected: SO_PEERCRED */
+    unsigned in_flight;    /* descriptors of the last reply, until they are known to be taken */
+    bool replied;          /* a reply may still be unread */
+    bool paused;           /* waits for its client to read: EPOLLOUT instead of EPOLLIN */
+    struct parked *parked; /* a slow opener works for it: it is not read from; else NULL */
+    bool lent;             /* another process may have the socket too: closing it does not end its events */
+    bool warned;           /* it was said that somebody else uses it */
 };
 
 /* Accepts what waits at the listening socket, a few at most. */
@@ -32,6 +34,11 @@ bool connection_request(struct worker *worker, struct connection *connection, si
 /* Serves at most one request. True if there was one (and the connection still lives). */
 bool connection_serve(struct worker *worker, struct connection *connection, unsigned events);
 void connection_close(struct worker *worker, struct connection *connection);
+
+/* Events of its socket but its end are (not) waited for. 0 or a negative errno. */
+int connection_ignore(struct worker *worker, struct connection *connection);
+/* True if it still lives. */
+bool connection_heed(struct worker *worker, struct connection *connection);
 
 /* Room for n more descriptors in flight to this client? Counts anew, once in a turn, before it says no. */
 bool connection_has_room(struct worker *worker, struct connection *connection, unsigned n);

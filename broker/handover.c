@@ -62,6 +62,8 @@ void handover_send_all(struct worker *worker, int sock)
         worker->pending.connection = NULL;
     }
     while (worker->connections) {
+        if (!park_take_back(worker, worker->connections))
+            continue; /* it is closed */
         int err = send_one(worker, worker->connections, sock);
         if (err < 0)
             log_warning("a connection was closed: its new worker is gone: %s", strerror(-err));

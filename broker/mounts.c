@@ -291,6 +291,9 @@ void mounts_close(struct mounts *mounts)
     }
     free(mounts->roots);
     free(mounts->devices);
+    for (size_t i = 0; i < mounts->n_blocking; i++)
+        free(mounts->blocking[i]);
+    free(mounts->blocking);
     fd_close(mounts->slash);
     *mounts = (struct mounts){ .slash = -1 };
 }

@@ -38,6 +38,8 @@ struct mounts {
     int error;   /* the negative errno of that */
     struct mounts_device *devices;
     size_t n_devices; /* sorted by dev */
+    char **blocking;  /* mount points of file systems that may block */
+    size_t n_blocking;
 };
 
 /*
@@ -53,6 +55,9 @@ void mounts_close(struct mounts *mounts);
 int mounts_clone(int dir, bool read_only);
 /* Fills mounts->devices. */
 int mounts_read_devices(struct mounts *mounts);
+/* Does path lie on a file system that may block (FUSE, network, autofs)? By the mount table: nothing is
+ * asked. */
+bool mounts_may_block(const struct mounts *mounts, const char *path, size_t path_len);
 /* The root that path lies beneath (or is), or NULL. */
 const struct mounts_root *mounts_find(const struct mounts *mounts, const char *path, size_t path_len);
 /* Is the file system on dev pseudo (procfs, sysfs, ...) / one that may block (FUSE, network, autofs)? fd (any

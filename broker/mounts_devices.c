@@ -3,11 +3,13 @@
  * numbers.
  */
 #include <errno.h>
+#include <string.h>
 #include <sys/statfs.h>
 
 #include <linux/magic.h>
 
 #include "../common/mountinfo.h"
+#include "../common/path.h"
 #include "../common/util.h"
 #include "mounts.h"
 
@@ -15,8 +17,32 @@
 
 struct devices {
     struct mounts *mounts;
-    size_t cap;
+    size_t cap, cap_blocking;
 };
+
+static int add_blocking(struct devices *d, const char *point)
+{
+    struct mounts *m = d->mounts;
+    if (point[1] == '\0')
+        return 0; /* the root itself: whoever hangs then, hangs with the whole system */
+    int err = mem_grow(&m->blocking, m->n_blocking, &d->cap_blocking, sizeof *m->blocking);
+    char *copy = err == 0 ? strdup(point) : NULL;
+    if (!copy)
+        return -ENOMEM;
+    m->blocking[m->n_blocking++] = copy;
+    return 0;
+}
+
+/* What is mounted over it does not matter: the longest way round is safe. */
+bool mounts_may_block(const struct mounts *mounts, const char *path, size_t path_len)
+{
+    for (size_t i = 0; i < mounts->n_blocking; i++) {
+        const char *point = mounts->blocking[i];
+        if (path_is_beneath(path, path_len, point, strlen(point)))
+            return true;
+    }
+    return false;
+}
 
 static int add_device(const struct mountinfo *mount, void *data)
 {
@@ -26,7 +52,7 @@ static int add_device(const struct mountinfo *mount, void *data)
         d->mounts->devices[d->mounts->n_devices++] =
             (struct mounts_device){ mount->dev, mountinfo_is_pseudo(mount->type),
                                     mountinfo_may_block(mount->type) };
-    return err;
+    return err == 0 && mountinfo_may_block(mount->type) ? add_blocking(d, mount->point) : err;
 }
 
 static int compare_devices(const void *a, const void *b)

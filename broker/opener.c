@@ -67,6 +67,20 @@ static int kernel_says(struct opener_result *res, int err)
     return err;
 }
 
+/* ---- slow file systems ---- */
+
+bool opener_is_slow(const struct opener *o, const char *path, size_t len)
+{
+    return !o->may_wait && mounts_may_block(&o->generation->mounts, path, len);
+}
+
+/* Not here: a slow opener is to do it, from the beginning. */
+static int be_slow(struct opener_result *res)
+{
+    res->slow = true;
+    return -EINPROGRESS;
+}
+
 /* ---- open ---- */
 
 static int target_open(const struct target *target, int flags, mode_t mode)
@@ -188,12 +202,17 @@ static int finish_file(struct opener *o, const struct opener_request *rq, const 
     return err < 0 ? kernel_says(res, err) : give(res, fd_take(&fd));
 }
 
+/* waits: for a lease to be given up; never for the other side of a FIFO. */
 static int open_existing(struct opener *o, const struct opener_request *rq, const struct target *target,
-                         struct opener_result *res)
+                         bool waits, struct opener_result *res)
 {
     int flags = wire_flags_to_open(rq->flags & ~(uint32_t)(WIRE_CREATE | WIRE_EXCLUSIVE | WIRE_TRUNCATE));
-    flags |= rq->flags & WIRE_PATH ? O_NOFOLLOW : O_NONBLOCK | O_NOCTTY | O_NOFOLLOW;
+    flags |= rq->flags & WIRE_PATH ? O_NOFOLLOW : O_NOCTTY | O_NOFOLLOW;
+    if (!(rq->flags & WIRE_PATH) && !waits)
+        flags |= O_NONBLOCK;
     int fd = target_open(target, flags, 0);
+    if (fd == -EAGAIN && !o->may_wait && !(rq->flags & WIRE_NONBLOCK))
+        return be_slow(res); /* somebody holds a lease (fcntl(2)): whoever may wait for him */
     if (fd < 0)
         return kernel_says(res, fd);
     return finish_file(o, rq, target, fd, rq->flags, res);
@@ -235,7 +254,8 @@ static int seal_directory(struct opener *o, const struct opener_request *rq, con
     CLEANUP(fd_cleanup) int twin = pin_ordinary(o, target, st);
     if (twin < 0)
         return refuse(res, EACCES, "seal");
-    CLEANUP(fd_cleanup) int fd = sealer_seal(o->sealer, twin, (rq->flags & WIRE_PATH) != 0);
+    CLEANUP(fd_cleanup)
+    int fd = !o->sealer ? -ENOTCONN : sealer_seal(o->sealer, twin, (rq->flags & WIRE_PATH) != 0);
     struct stat sealed;
     if (fd < 0 || fstat(fd, &sealed) < 0 || sealed.st_dev != st->st_dev || sealed.st_ino != st->st_ino)
         return refuse(res, EACCES, "seal");
@@ -308,7 +328,8 @@ static int open_once(struct opener *o, const struct opener_request *rq, struct t
         return kernel_says(res, -ENOTDIR);
     if (!(verify_type(st.st_mode) & target->rule->types))
         return refuse(res, EPERM, "type");
-    return open_existing(o, rq, target, res);
+    bool waits = o->may_wait && S_ISREG(st.st_mode) && !(rq->flags & WIRE_NONBLOCK);
+    return open_existing(o, rq, target, waits, res);
 }
 
 /* Allowed by res->rule: opens path as a real path. */
@@ -316,6 +337,8 @@ static int open_real(struct opener *o, const struct opener_request *rq, const ch
                      struct opener_result *res)
 {
     struct target target;
+    if (opener_is_slow(o, path, len))
+        return be_slow(res);
     int err = target_init(&target, o->generation, res->rule, path, len, rq->flags & WRITING);
     if (err < 0)
         return kernel_says(res, err);
@@ -337,7 +360,7 @@ static int pin_through_links(struct opener *o, const struct opener_request *rq)
 {
     struct open_how how = {
         .flags = (uint64_t)(O_PATH | O_CLOEXEC | (rq->flags & WIRE_NOFOLLOW ? O_NOFOLLOW : 0)),
-        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (o->may_wait ? 0 : RESOLVE_CACHED),
     };
     long fd = syscall(SYS_openat2, o->generation->mounts.slash, rq->path + 1, &how, sizeof how);
     return fd < 0 ? -errno : (int)fd;
@@ -374,6 +397,8 @@ static int open_through_links(struct opener *o, const struct opener_request *rq,
     if (assume_for(o, rq, res->rule, false) < 0)
         return refuse(res, EPERM, "identity");
     CLEANUP(fd_cleanup) int pin = pin_through_links(o, rq);
+    if (pin == -EAGAIN && !o->may_wait)
+        return be_slow(res); /* the links may lead anywhere */
     if (pin < 0 || real_path(o, pin, res) < 0)
         return refuse(res, EACCES, "symlink");
     int err = decide(o, rq, opener_rights(rq->flags), res->real, res->real_len, res);

@@ -21,7 +21,8 @@ struct opener {
     const struct generation *generation;
     struct policy_scratch *scratch;
     struct assume *assume;
-    struct sealer_channel *sealer; /* sock -1: no directory can be sealed */
+    struct sealer_channel *sealer; /* NULL, or sock -1: no directory can be sealed */
+    bool may_wait;                 /* a slow opener: file systems that block, leases, look-ups on disk */
     int proc_self_fd;              /* O_PATH /proc/self/fd */
 };
 
@@ -43,6 +44,7 @@ struct opener_result {
     bool has_file;                  /* dev and ino are those of the object that was looked at */
     dev_t dev;
     ino_t ino;
+    bool slow;       /* nothing was done: it may block, and is a slow opener's */
     bool sealed;     /* opened through a sealed clone */
     size_t real_len; /* real path, when it is known and not what was asked; 0 otherwise */
     char *real;      /* PATH_TEXT_MAX + 1 bytes given by the caller */
@@ -51,9 +53,11 @@ struct opener_result {
 /* The rights that flags ask for: RIGHT_*. */
 unsigned opener_rights(uint32_t flags);
 
+/* Is it known beforehand that the request may block? */
+bool opener_is_slow(const struct opener *opener, const char *path, size_t len);
 /* Decides alone: no file is touched. */
 void opener_check(struct opener *opener, const struct opener_request *request, struct opener_result *result);
-/* Decides, opens, verifies. */
+/* Decides, opens, verifies. Without may_wait it may say result->slow instead. */
 void opener_open(struct opener *opener, const struct opener_request *request, struct opener_result *result);
 
 #endif

@@ -112,7 +112,7 @@ static int start_next(struct supervisor *s)
     if (!s->reload.successors)
         return -EMFILE;
     struct worker_setup setup = supervisor_worker_setup(s, s->reload.slot ? 0 : n);
-    int err = generation_share(&s->reload.next->generation, n);
+    int err = generation_share(&s->reload.next->generation, n + s->config->slow_openers);
     if (err < 0)
         fd_close_many(predecessors, n);
     return err < 0 ? err : reign_start(s->reload.next, &setup, predecessors, supervisor_now_ms());
@@ -209,6 +209,8 @@ static bool is_quiet(struct supervisor *s, bool kill_late)
         if (kill_late)
             kill(old->slots[i].pid, SIGKILL);
     }
+    /* Slow openers send without waiting: never for long. */
+    quiet = quiet && !jobs_is_answering(s->jobs, s->reign->generation.number);
     return quiet || kill_late;
 }
 
@@ -229,7 +231,9 @@ static void step_quieting(struct supervisor *s)
 static void reload_finish(struct supervisor *s)
 {
     struct reload *r = &s->reload;
+    uint32_t old = r->old->generation.number;
     reign_free(r->old);
+    jobs_forget_generation(s->jobs, old);
     r->old = NULL;
     r->step = RELOAD_IDLE;
     r->done++;

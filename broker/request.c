@@ -32,17 +32,42 @@ static bool has_effects(const struct worker *worker, const struct request *reque
     return false;
 }
 
+/* A slow opener's way to enter: from here on its worker cannot say ETIMEDOUT any more. */
+static bool claim(struct worker *worker)
+{
+    struct jobs *jobs = worker->setup->jobs;
+    if (!jobs_move(jobs, worker->job, JOB_PENDING, JOB_ANSWERING))
+        return false;
+    if (board_is_announced(worker->setup->board, worker->setup->generation->number))
+        return true;
+    jobs_move(jobs, worker->job, JOB_ANSWERING, JOB_STALE);
+    return false;
+}
+
+/* What was sent is the worker's to count. */
+static void settle(struct worker *worker, unsigned sent, int err)
+{
+    struct jobs *jobs = worker->setup->jobs;
+    if (err < 0)
+        jobs_move(jobs, worker->job, JOB_ANSWERING, JOB_DIED);
+    else
+        jobs_answered(jobs, worker->job, sent);
+    worker_wake_other(worker, jobs_worker_slot(jobs, worker->job));
+}
+
 /* False: another generation is to answer. May be called again by who has entered. */
 static bool enter(struct worker *worker, struct request *request)
 {
-    request->entered = request->entered || board_enter(worker->setup->board, worker->setup->slot,
-                                                       worker->setup->generation->number);
+    request->entered =
+        request->entered || (worker->job >= 0 ? claim(worker)
+                                              : board_enter(worker->setup->board, worker->setup->slot,
+                                                            worker->setup->generation->number));
     return request->entered;
 }
 
 static void leave(struct worker *worker, struct request *request)
 {
-    if (request->entered)
+    if (request->entered && worker->job < 0)
         board_leave(worker->setup->board, worker->setup->slot);
     request->entered = false;
 }
@@ -251,6 +276,48 @@ static void decode_entries(struct worker *worker, const struct request *request,
     }
 }
 
+/* Known before anything is done: an entry lies on a file system that may block. */
+static bool is_slow(const struct worker *worker, const struct request *request)
+{
+    for (unsigned i = 0; i < request->header.count && request->header.type == WIRE_OPEN && !request->error;
+         i++) {
+        const struct wire_entry *entry = &worker->exchanges[i].entry;
+        if (!entry->error && opener_is_slow(&worker->opener, entry->path, entry->path_len))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Entry i turned out to be slow: the whole request begins anew elsewhere. False, unless what came before it
+ * has left something behind that must not be done twice: then this entry is to be asked for again.
+ */
+static bool be_slow(struct worker *worker, struct request *request, unsigned i)
+{
+    if (!has_effects(worker, request)) {
+        close_all(worker, i);
+        leave(worker, request);
+        return false;
+    }
+    refuse_entry(&worker->exchanges[i], EAGAIN, "slow");
+    return true;
+}
+
+/* In a slow opener a close may hang: all that others wait for comes before it. */
+static int finish_entries(struct worker *worker, struct connection *connection, struct request *request)
+{
+    int err = enter(worker, request) ? send_results(worker, connection, request) : -ESTALE;
+    if (request->entered && worker->job >= 0)
+        settle(worker, connection->in_flight, err);
+    leave(worker, request);
+    if (err != -ESTALE)
+        audit_all(worker, connection, request);
+    if (worker->job >= 0)
+        audit_flush(worker->setup->audit);
+    close_all(worker, request->header.count);
+    return err;
+}
+
 /*
  * OPEN and CHECK. The reply goes out first, then the audit joins the batch. What was decided by a generation
  * that is no more is not answered but given to the next one; what leaves something behind in the file system
@@ -261,16 +328,16 @@ static int serve_entries(struct worker *worker, struct connection *connection, s
 {
     unsigned count = request->header.count;
     decode_entries(worker, request, reader);
-    if (has_effects(worker, request) && !enter(worker, request))
+    if (is_slow(worker, request))
+        return -EINPROGRESS;
+    if (worker->job < 0 && has_effects(worker, request) && !enter(worker, request))
         return -ESTALE;
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         serve_entry(worker, connection, request, &worker->exchanges[i]);
-    int err = enter(worker, request) ? send_results(worker, connection, request) : -ESTALE;
-    leave(worker, request);
-    close_all(worker, count);
-    if (err != -ESTALE)
-        audit_all(worker, connection, request);
-    return err;
+        if (worker->exchanges[i].result.slow && !be_slow(worker, request, i))
+            return -EINPROGRESS;
+    }
+    return finish_entries(worker, connection, request);
 }
 
 static int send_reply(struct worker *worker, struct connection *connection, struct request *request,
@@ -350,6 +417,63 @@ static void admit(struct worker *worker, struct connection *connection, struct r
     }
 }
 
+/* 0: the message's entries, refused all of them. */
+static int refuse_all(struct worker *worker, struct request *request, const uint8_t *message, size_t len)
+{
+    struct wire_reader reader;
+    int err = wire_decode_request(message, len, &request->header, &reader);
+    if (err < 0)
+        return err;
+    clock_gettime(CLOCK_MONOTONIC, &request->begin);
+    decode_entries(worker, request, &reader);
+    for (unsigned i = 0; i < request->header.count; i++)
+        refuse_entry(&worker->exchanges[i], request->error, request->reason);
+    return 0;
+}
+
+int request_answer(struct worker *worker, struct connection *connection, const uint8_t *message, size_t len,
+                   int error, const char *reason)
+{
+    struct request request = { .error = error, .reason = reason };
+    int err = refuse_all(worker, &request, message, len);
+    if (err < 0)
+        return err;
+    err = send_results(worker, connection, &request);
+    audit_all(worker, connection, &request);
+    return err;
+}
+
+void request_abandon(struct worker *worker, struct connection *connection, const uint8_t *message, size_t len)
+{
+    struct request request = { .error = ECANCELED, .reason = "gone" };
+    if (refuse_all(worker, &request, message, len) == 0)
+        audit_all(worker, connection, &request);
+}
+
+bool request_has_effects(const uint8_t *message, size_t len)
+{
+    struct wire_header header;
+    struct wire_reader reader;
+    struct wire_entry entry;
+    if (wire_decode_request(message, len, &header, &reader) < 0)
+        return false;
+    while (wire_next_entry(&reader, &entry) == 1)
+        if (entry.flags & (WIRE_CREATE | WIRE_TRUNCATE))
+            return true;
+    return false;
+}
+
+/* Nobody is free to wait for it: as good as a quota. */
+static int park_or_refuse(struct worker *worker, struct connection *connection, size_t len,
+                          const struct ucred *sender)
+{
+    int err = park(worker, connection, len, sender);
+    if (err == 0)
+        return -EINPROGRESS;
+    board_add(&worker->counters->over_quota, 1);
+    return request_answer(worker, connection, worker->in, len, EAGAIN, "quota");
+}
+
 int request_serve(struct worker *worker, struct connection *connection, size_t len,
                   const struct ucred *sender)
 {
@@ -371,6 +495,7 @@ int request_serve(struct worker *worker, struct connection *connection, size_t l
     case WIRE_HELLO:
         return serve_hello(worker, connection, &request);
     default:
-        return serve_entries(worker, connection, &request, &reader);
+        err = serve_entries(worker, connection, &request, &reader);
+        return err == -EINPROGRESS ? park_or_refuse(worker, connection, len, sender) : err;
     }
 }

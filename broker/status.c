@@ -104,6 +104,8 @@ static void text_counters(const struct status *status, FILE *out)
             "more\n",
             status->quantiles[0], status->quantiles[1], status->quantiles[2], status->quantiles[3],
             status->latency_max, (unsigned long long)status->slow);
+    fprintf(out, "slow openers: %u at work, %u of them stuck; %llu timeouts\n", status->slow_now,
+            status->slow_stuck, (unsigned long long)status->slow_timeouts);
     fprintf(out, "audit: %llu records lost\n", (unsigned long long)status->audit_lost);
 }
 
@@ -209,6 +211,8 @@ static void json_counters(const struct status *status, FILE *out)
             (unsigned long long)status->failed, (unsigned long long)status->over_quota,
             (unsigned long long)status->malformed, (unsigned long long)status->slow,
             (unsigned long long)status->audit_lost);
+    fprintf(out, ",\"slow_openers\":{\"now\":%u,\"stuck\":%u,\"timeouts\":%llu}", status->slow_now,
+            status->slow_stuck, (unsigned long long)status->slow_timeouts);
     fprintf(out, ",\"latency_us\":{\"p50\":%u,\"p90\":%u,\"p99\":%u,\"p99.9\":%u,\"max\":%u}",
             status->quantiles[0], status->quantiles[1], status->quantiles[2], status->quantiles[3],
             status->latency_max);

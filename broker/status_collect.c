@@ -188,6 +188,7 @@ int status_collect(struct status *status, struct supervisor *s)
     for (unsigned i = 0; err == 0 && i < board_slots(s->board); i++)
         add_counters(status, board_counters(s->board, i));
     find_quantiles(status);
+    jobs_count(s->jobs, &status->slow_now, &status->slow_stuck, &status->slow_timeouts);
     quota_each(s->quota, add_user, status);
     if (status->n_users)
         qsort(status->users, status->n_users, sizeof *status->users, compare_users);

@@ -52,8 +52,10 @@ struct status {
     unsigned connections;
     uint64_t accepted, handed_over, messages, allowed, refused, failed, over_quota, malformed, slow,
         audit_lost;
-    uint64_t latency_sum;                 /* microseconds */
-    uint64_t latencies[128];              /* by class: board_latency_class() */
+    uint64_t latency_sum;          /* microseconds */
+    uint64_t latencies[128];       /* by class: board_latency_class() */
+    unsigned slow_now, slow_stuck; /* slow openers at work, and those that nobody waits for any more */
+    uint64_t slow_timeouts;
     uint32_t quantiles[STATUS_QUANTILES]; /* microseconds, the most of their class: p50 p90 p99 p99.9 */
     uint32_t latency_max;
     struct status_rule *rules; /* those that decided something, most hits first */

@@ -64,6 +64,10 @@ void status_write_metrics(const struct status *status, FILE *out)
     put_counter(out, "over_quota", "Connections and entries turned away by a quota.", status->over_quota);
     put_counter(out, "malformed", "Messages that could not be decoded.", status->malformed);
     put_counter(out, "slow_requests", "Requests that took 100 ms and more.", status->slow);
+    put_gauge(out, "slow_openers", "Opens that a slow opener is at.", status->slow_now);
+    put_gauge(out, "slow_openers_stuck", "Slow openers that hang and are not waited for.",
+              status->slow_stuck);
+    put_counter(out, "open_timeouts", "Opens given up after open-timeout.", status->slow_timeouts);
     put_counter(out, "audit_lost", "Audit records that could not be written.", status->audit_lost);
     put_counter(out, "reloads", "Reloads done.", s->reload.done);
     put_counter(out, "reloads_failed", "Reloads that left the old policy in force.", s->reload.failed);

@@ -125,6 +125,8 @@ struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot)
         .audit = s->audit,
         .quota = s->quota,
         .board = s->board,
+        .jobs = s->jobs,
+        .openers = s->config->slow_openers,
         .slot = slot,
         .workers = supervisor_workers(s),
         .close_private = close_private,
@@ -137,16 +139,17 @@ struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot)
 /* Two reigns may be alive at once. */
 static int share_memory(struct supervisor *s)
 {
-    unsigned slots = 2 * supervisor_workers(s);
-    s->board = board_new(slots);
+    unsigned slots = 2 * supervisor_workers(s), openers = s->config->slow_openers;
+    s->board = board_new(slots + 2 * openers);
+    s->jobs = jobs_new(openers, openers < 4 ? 1 : openers / 4);
     s->quota = quota_new(slots, connection_limit(s->config), s->config->max_connections_per_user);
-    return s->board && s->quota ? 0 : -ENOMEM;
+    return s->board && s->jobs && s->quota ? 0 : -ENOMEM;
 }
 
 static int start_workers(struct supervisor *s)
 {
     struct worker_setup setup = supervisor_worker_setup(s, 0);
-    int err = generation_share(&s->reign->generation, supervisor_workers(s));
+    int err = generation_share(&s->reign->generation, supervisor_workers(s) + s->config->slow_openers);
     board_announce(s->board, s->reign->generation.number);
     return err < 0 ? err : reign_start(s->reign, &setup, NULL, supervisor_now_ms());
 }
@@ -229,10 +232,41 @@ static void reap(struct supervisor *s)
     struct reign *reigns[] = { s->reign, s->reload.next, s->reload.old };
     int status;
     pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-        for (size_t i = 0; i < ARRAY_SIZE(reigns); i++)
-            if (reigns[i] && workers_reaped(&reigns[i]->workers, pid, status, supervisor_now_ms()))
-                break;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        bool known = false;
+        for (size_t i = 0; i < ARRAY_SIZE(reigns) && !known; i++)
+            known = reigns[i] && workers_reaped(&reigns[i]->workers, pid, status, supervisor_now_ms());
+        if (!known) /* an opener that hung longer than its reign */
+            jobs_opener_died(s->jobs, pid);
+    }
+}
+
+/* ---- who hangs ---- */
+
+enum { LOOK_MS = 250, GRACE_MS = 500 };
+
+/* Killed once it cannot be answered any more; it is gone when the file system lets it. */
+static void kill_hung(struct supervisor *s)
+{
+    int64_t now = supervisor_now_ms();
+    unsigned at = 0;
+    pid_t opener;
+    if (now < s->hung_at)
+        return;
+    s->hung_at = INT64_MAX;
+    while (jobs_next_hung(s->jobs, INT64_MAX, &at, &opener))
+        s->hung_at = now + LOOK_MS;
+    at = 0;
+    while (jobs_next_hung(s->jobs, now - s->config->open_timeout_ms - GRACE_MS, &at, &opener))
+        kill(opener, SIGKILL);
+}
+
+static void start_openers(struct supervisor *s)
+{
+    if (s->reign->workers.wants_opener && s->hung_at == INT64_MAX)
+        s->hung_at = supervisor_now_ms() + LOOK_MS;
+    if (s->reign->workers.started && !s->stop_deadline)
+        workers_start_openers(&s->reign->workers);
 }
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -244,6 +278,7 @@ static int timeout_of(const struct supervisor *s)
 {
     int64_t at = s->stop_deadline ? s->stop_deadline : workers_next_start(&s->reign->workers);
     at = earlier(at, earlier(reload_deadline(&s->reload), control_deadline(&s->control)));
+    at = earlier(at, s->hung_at);
     if (at == INT64_MAX)
         return -1;
     int64_t left = at - supervisor_now_ms();
@@ -276,6 +311,8 @@ static int supervisor_turn(struct supervisor *s)
     }
     receive_signals(s);
     reap(s);
+    kill_hung(s);
+    start_openers(s);
     control_serve(s, polled + n, n_control);
     reload_step(s);
     return 0;
@@ -315,6 +352,7 @@ static void supervisor_deinit(struct supervisor *s)
     service_notify_close();
     quota_free(s->quota);
     board_free(s->board);
+    jobs_free(s->jobs);
     if (s->audit)
         audit_close(s->audit);
 }
@@ -325,6 +363,7 @@ int supervisor_run(struct config *config, bool privileged)
         .config = config,
         .privileged = privileged,
         .signals = -1,
+        .hung_at = INT64_MAX,
         .started = supervisor_now_ms(),
     };
     listener_init(&s.listener);

@@ -20,10 +20,12 @@ struct supervisor {
     struct audit *audit;
     struct quota *quota;
     struct board *board;
+    struct jobs *jobs;
     struct listener listener;
     struct reign *reign; /* in force */
     struct reload reload;
     struct control control;
+    int64_t hung_at;       /* when it is looked again for openers that hang; INT64_MAX: none is at work */
     int64_t started;       /* milliseconds of CLOCK_MONOTONIC */
     int signals;           /* signalfd(2) */
     bool stopping;         /* SIGTERM came */

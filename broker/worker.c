@@ -60,6 +60,7 @@ static int watch(struct worker *worker, int fd, uint32_t events, void *mark)
 static int worker_init(struct worker *worker, const struct worker_setup *setup)
 {
     worker->setup = setup;
+    worker->job = -1;
     worker->successor = -1;
     worker->predecessor = setup->predecessor;
     worker->counters = board_counters(setup->board, setup->slot);
@@ -77,7 +78,7 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup)
         return -ENOMEM;
     set_flight_limits(worker);
     audit_tell(setup->audit, setup->board, setup->slot);
-    return watch(worker, setup->control, EPOLLIN, (void *)&setup->control);
+    return setup->control < 0 ? 0 : watch(worker, setup->control, EPOLLIN, (void *)&setup->control);
 }
 
 /* Not before it serves: the kernel would wake it for connections that others could take at once. */
@@ -85,6 +86,8 @@ static int watch_clients(struct worker *worker)
 {
     const struct worker_setup *setup = worker->setup;
     int err = watch(worker, setup->listener, EPOLLIN | EPOLLEXCLUSIVE, (void *)&setup->listener);
+    if (err == 0) /* edge-triggered: it is never read, each write is an event */
+        err = watch(worker, setup->wakes[setup->index], EPOLLIN | EPOLLET, (void *)&setup->wakes);
     if (err == 0 && worker->predecessor >= 0)
         err = watch(worker, worker->predecessor, EPOLLIN, &worker->predecessor);
     return err;
@@ -160,11 +163,28 @@ static void worker_turn(struct worker *worker, struct epoll_event *events, int n
             connection_accept(worker);
         else if (mark == &worker->predecessor)
             receive_connections(worker);
+        else if (mark == &worker->setup->wakes)
+            continue; /* park_serve() is next */
         else
             connection_serve(worker, mark, events[i].events);
     }
+    if (worker->parked.first)
+        park_serve(worker);
     audit_flush(worker->setup->audit);
     count_losses(worker);
+}
+
+/* Slow openers have their time, even now. */
+static void worker_await_parked(struct worker *worker)
+{
+    struct epoll_event event;
+    epoll_ctl(worker->epoll, EPOLL_CTL_DEL, worker->setup->control,
+              NULL); /* it has ended, and says so for ever */
+    while (worker->parked.first) {
+        epoll_wait(worker->epoll, &event, 1, park_timeout(worker));
+        park_serve(worker);
+        audit_flush(worker->setup->audit);
+    }
 }
 
 /* What was sent before the end is answered, as far as its senders read their answers. */
@@ -179,6 +199,9 @@ static void worker_drain(struct worker *worker)
                 break;
         audit_flush(worker->setup->audit);
     }
+    worker_await_parked(worker);
+    while (worker->connections)
+        connection_close(worker, worker->connections);
 }
 
 /* Those that come over from a predecessor of its own still go on to the successor. */
@@ -195,7 +218,7 @@ static int worker_loop(struct worker *worker)
 {
     struct epoll_event events[EVENTS_IN_A_TURN];
     while (!worker->draining && worker->successor < 0) {
-        int n = epoll_wait(worker->epoll, events, ARRAY_SIZE(events), -1);
+        int n = epoll_wait(worker->epoll, events, ARRAY_SIZE(events), park_timeout(worker));
         if (n < 0 && errno != EINTR) {
             log_error("epoll_wait: %s: this worker ends", strerror(errno));
             return 1;
@@ -211,27 +234,43 @@ static int worker_loop(struct worker *worker)
     return 0;
 }
 
-int worker_run(const struct worker_setup *setup)
+void worker_wake_other(const struct worker *worker, unsigned slot)
+{
+    const uint64_t one = 1;
+    int fd = worker->setup->wakes[slot % worker->setup->workers];
+    if (write(fd, &one, sizeof one) < 0 && errno != EAGAIN)
+        log_error("a worker cannot be woken: %s", strerror(errno));
+}
+
+struct worker *worker_new(const struct worker_setup *setup, const char *name)
 {
     struct worker *worker = mem_zalloc(1, sizeof *worker);
     struct worker_ready ready = { .confinement = { .proc_self_fd = -1 } };
     if (!worker)
-        return 1;
+        return NULL;
     ignore_signals();
     umask(0);
-    prctl(PR_SET_NAME, "fobd-worker");
+    prctl(PR_SET_NAME, name);
     int err = worker_init(worker, setup);
     if (err == 0)
         err = worker_confine(worker, &ready);
-    if (err == 0)
+    if (err == 0 && setup->control >= 0)
         err = msg_send(setup->control, &ready, sizeof ready, NULL, 0, NULL, 0);
-    if (err < 0) {
-        log_error("a worker cannot start: %s", strerror(-err));
+    if (err == 0)
+        return worker;
+    log_error("%s cannot start: %s", name, strerror(-err));
+    free(worker);
+    return NULL;
+}
+
+int worker_run(const struct worker_setup *setup)
+{
+    struct worker *worker = worker_new(setup, "fobd-worker");
+    if (!worker)
         return 1;
-    }
     if (setup->waits)
         wait_for(worker, WORKER_GO);
-    err = watch_clients(worker);
+    int err = watch_clients(worker);
     if (err < 0) {
         log_error("a worker cannot start: %s", strerror(-err));
         return 1;

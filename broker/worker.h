@@ -17,7 +17,9 @@
 #include "confine.h"
 #include "generation.h"
 #include "handover.h"
+#include "jobs.h"
 #include "opener.h"
+#include "park.h"
 #include "quota.h"
 #include "sealer.h"
 
@@ -30,18 +32,22 @@ struct worker_setup {
     struct audit *audit;
     struct quota *quota;
     struct board *board;
-    struct sealer_channel *sealer;
-    unsigned index;   /* 0.. among those of its generation */
-    unsigned slot;    /* 0.. among all that can be alive at once: of quota and board */
-    unsigned workers; /* of a generation */
+    struct jobs *jobs;
+    struct sealer_channel *sealer; /* or NULL: no directory can be sealed */
+    unsigned index;                /* 0.. among those of its generation */
+    unsigned slot;                 /* 0.. among all that can be alive at once: of quota and board */
+    unsigned workers;              /* of a generation */
+    unsigned openers;              /* slow openers of a generation, at most */
     void (*close_private)(
         void *supervisor,
         const struct generation *own); /* in a child: closes what is the supervisor's alone */
     void *supervisor;
     int listener;
-    int control;     /* SEQPACKET to the supervisor; end of file means: finish and exit */
-    bool waits;      /* ... until WORKER_GO: the last generation is in force yet */
-    int predecessor; /* SEQPACKET from the worker whose connections come over, or -1 */
+    int control;      /* SEQPACKET to the supervisor; end of file means: finish and exit */
+    bool waits;       /* ... until WORKER_GO: the last generation is in force yet */
+    int slow_queue;   /* SEQPACKET to (in an opener: from) the other side of slow.h */
+    const int *wakes; /* eventfd(2) of each worker of the generation */
+    int predecessor;  /* SEQPACKET from the worker whose connections come over, or -1 */
 };
 
 /* What the supervisor says: one byte. */
@@ -51,7 +57,8 @@ enum worker_order {
     WORKER_HAND_OVER = 'h', /* with a socket to the successor: all connections go there; then exit */
 };
 
-/* What the worker says, once. */
+/* What the worker says: struct worker_ready once, then one byte at a time. */
+enum worker_notice { WORKER_WANTS_OPENER = 'o' };
 
 struct worker_ready {
     struct confine_state confinement;
@@ -71,6 +78,8 @@ struct worker {
     struct clients clients;
     struct opener opener;
     struct connection *connections; /* all of them */
+    struct parked_list parked;      /* of them, those that a slow opener works for */
+    int job;                        /* in a slow opener: the one at hand; else -1 */
     int epoll;
     int reserve; /* a descriptor to give up when accept(2) says EMFILE */
     bool draining;
@@ -88,6 +97,11 @@ struct worker {
     char real[WIRE_MAX_ENTRIES]
              [PATH_TEXT_MAX + 1]; /* 1 MB that is touched only where symlinks are followed */
 };
+
+/* A process that can serve requests: confined, and ready. NULL: said why. */
+struct worker *worker_new(const struct worker_setup *setup, const char *name);
+/* In a slow opener: the worker that has this slot is to look at its jobs. */
+void worker_wake_other(const struct worker *worker, unsigned slot);
 
 /* Confines itself, serves until told to finish; the exit status of the process: 0, or 1 when it could not be
  * confined. */

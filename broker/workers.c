@@ -46,6 +46,8 @@ void workers_close_fds(struct workers *workers, int keep)
         fd_close(workers->channels[i].sock);
         fd_close(workers->predecessors[i]);
     }
+    if (keep < 0)
+        slow_pool_close_fds(&workers->pool);
 }
 
 /* What fork(2) copied and the child must not have: everybody else's channels, and what is the supervisor's
@@ -60,8 +62,55 @@ static void run_child(struct workers *workers, unsigned index, int control)
     setup.control = control;
     setup.sealer = &workers->channels[index];
     setup.predecessor = workers->predecessors[index];
+    setup.slow_queue = workers->pool.queue[0];
+    fd_close(workers->pool.queue[1]);
+    for (unsigned i = 0; i < workers->pool.n_wakes; i++)
+        if (i != index)
+            fd_close(workers->pool.wakes[i]);
     _exit(worker_run(&setup));
 }
+
+/* ---- slow openers ---- */
+
+/* Behind the slots of all workers come those of the openers of both generations. */
+static unsigned opener_slot(const struct worker_setup *setup, unsigned index)
+{
+    return 2 * setup->workers + (setup->slot ? setup->openers : 0) + index;
+}
+
+static pid_t start_opener(void *data, unsigned index)
+{
+    struct workers *workers = data;
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid < 0 ? -errno : pid;
+    for (unsigned i = 0; i < workers->n; i++) {
+        fd_close(workers->slots[i].control);
+        fd_close(workers->channels[i].sock);
+        fd_close(workers->predecessors[i]);
+    }
+    struct worker_setup setup = workers->setup;
+    setup.close_private(setup.supervisor, setup.generation);
+    fd_close(setup.listener);
+    setup.index = setup.workers + index;
+    setup.slot = opener_slot(&workers->setup, index);
+    setup.control = setup.predecessor = -1;
+    setup.sealer = NULL;
+    setup.slow_queue = workers->pool.queue[1];
+    fd_close(workers->pool.queue[0]);
+    _exit(slow_run(&setup));
+}
+
+void workers_start_openers(struct workers *workers)
+{
+    if (!workers->wants_opener || workers->finishing)
+        return;
+    workers->wants_opener = false;
+    slow_pool_top_up(&workers->pool, workers->setup.jobs, workers->setup.generation->number, start_opener,
+                     workers);
+}
+
+/* ---- workers ---- */
 
 static int start_worker(struct workers *workers, unsigned slot, int64_t now)
 {
@@ -146,15 +195,20 @@ int workers_start(struct workers *workers, const struct worker_setup *setup, con
     workers->n = setup->workers < WORKERS_MAX ? setup->workers : WORKERS_MAX;
     workers->sealer_restart.at = INT64_MAX;
     workers->setup.waits = predecessors;
+    workers->wants_opener = true; /* one is to be there before it is needed */
     for (unsigned i = 0; i < workers->n; i++) {
         workers->predecessors[i] = predecessors ? predecessors[i] : -1;
         workers->slots[i].control = workers->channels[i].sock = -1;
         workers->slots[i].restart.at = INT64_MAX;
     }
+    int err = slow_pool_init(&workers->pool, setup->openers, workers->n);
+    workers->setup.wakes = workers->pool.wakes;
+    if (err < 0)
+        return err;
     if (setup->generation->needs.list)
         start_sealer(workers, now);
     for (unsigned i = 0; i < workers->n; i++) {
-        int err = start_worker(workers, i, now);
+        err = start_worker(workers, i, now);
         if (err < 0)
             return err;
     }
@@ -189,6 +243,8 @@ static void receive_ready(struct workers *workers, struct workers_slot *slot)
         slot->ready = true;
         slot->confinement = ready.confinement;
         workers->ready = ready;
+    } else if (got == 1) {
+        workers->wants_opener = true;
     } else if (got >= 0) {
         slot->control = fd_close(slot->control);
     }
@@ -231,6 +287,7 @@ static void worker_died(struct workers *workers, unsigned slot, int status, int6
         workers->failed = true;
     quota_forget_worker(workers->setup.quota, workers->setup.slot + slot);
     board_leave(workers->setup.board, workers->setup.slot + slot);
+    jobs_worker_died(workers->setup.jobs, workers->setup.slot + slot);
     s->control = fd_close(s->control);
     s->pid = 0;
     s->ready = false;
@@ -251,6 +308,10 @@ bool workers_reaped(struct workers *workers, pid_t pid, int status, int64_t now)
 {
     if (pid == workers->sealer) {
         sealer_died(workers, pid, status, now);
+        return true;
+    }
+    if (slow_pool_reaped(&workers->pool, workers->setup.jobs, pid, status)) {
+        workers->wants_opener = true;
         return true;
     }
     for (unsigned i = 0; i < workers->n; i++)
@@ -359,5 +420,6 @@ void workers_deinit(struct workers *workers)
         workers->predecessors[i] = fd_close(workers->predecessors[i]);
     if (workers->sealer)
         kill(workers->sealer, SIGKILL); /* it holds nothing that could be lost */
+    slow_pool_deinit(&workers->pool);
     await_deaths(workers);
 }

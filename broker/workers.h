@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "slow.h"
 #include "worker.h"
 
 enum { WORKERS_MAX = 256 };
@@ -36,6 +37,8 @@ struct workers {
     struct sealer_channel channels[WORKERS_MAX];
     pid_t sealer; /* 0: none */
     struct restart sealer_restart;
+    struct slow_pool pool;         /* slow openers */
+    bool wants_opener;             /* a worker gave one something to do */
     int predecessors[WORKERS_MAX]; /* sockets that a worker's connections come from, or -1 */
     bool started;                  /* all were ready once */
     bool failed;                   /* one could not start at all */
@@ -59,6 +62,8 @@ nfds_t workers_poll(const struct workers *workers, struct pollfd *polled);
 /* Reads what became readable of them. */
 void workers_receive(struct workers *workers, const struct pollfd *polled, nfds_t n);
 bool workers_all_ready(const struct workers *workers);
+/* Starts slow openers, if some are wanted. */
+void workers_start_openers(struct workers *workers);
 /* A child has died: was it one of these? Says when it starts again. */
 bool workers_reaped(struct workers *workers, pid_t pid, int status, int64_t now);
 /* When the next restart is due, or INT64_MAX. */

@@ -30,11 +30,13 @@
 #include "../../broker/confine.h"
 
 enum { UID = 64999, SUCCEEDED = 10, REFUSED = 11, NOT_CONFINED = 12 };
+enum { UNCONFINED, WORKER, IDENTITY_HELPER };
 
 static char dir[] = "/tmp/fob-confine.XXXXXX";
 static struct policy *policy;
 static struct mounts mounts;
 static struct policy_needs needs;
+static pid_t tester;
 
 /* What an attack gets: descriptors that a worker has too. */
 struct inside {
@@ -59,26 +61,27 @@ static pid_t start_victim(void)
     return pid;
 }
 
-static void become_worker(bool confined)
+static void become(int whom)
 {
     struct confine_plan plan = {
         .privileged = true, .uid = UID, .gid = UID, .needs = needs, .mounts = &mounts, .required = true
     };
     struct confine_state state;
-    if (!confined)
-        return;
-    if (confine_prepare() < 0 || confine_worker(&plan, &state) < 0 || state.done != CONFINE_ALL)
+    if (whom == WORKER &&
+        (confine_prepare() < 0 || confine_worker(&plan, &state) < 0 || state.done != CONFINE_ALL))
+        _exit(NOT_CONFINED);
+    if (whom == IDENTITY_HELPER && (confine_identity(&plan, &state) < 0 || state.errors[1]))
         _exit(NOT_CONFINED);
 }
 
 /* SUCCEEDED, REFUSED, or 128 + the signal that killed it. */
-static int run(attack_fn *attack, bool confined)
+static int run(attack_fn *attack, int whom)
 {
     struct inside inside = { mounts.roots[0].read_only, mounts.slash, start_victim() };
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
-        become_worker(confined);
+        become(whom);
         _exit(attack(&inside) ? SUCCEEDED : REFUSED);
     }
     int status;
@@ -90,13 +93,13 @@ static int run(attack_fn *attack, bool confined)
 
 static void expect_killed(attack_fn *attack)
 {
-    assert_int_equal(run(attack, true), 128 + SIGSYS);
+    assert_int_equal(run(attack, WORKER), 128 + SIGSYS);
 }
 
 static void expect_refused(attack_fn *attack)
 {
-    assert_int_equal(run(attack, false), SUCCEEDED);
-    assert_int_equal(run(attack, true), REFUSED);
+    assert_int_equal(run(attack, UNCONFINED), SUCCEEDED);
+    assert_int_equal(run(attack, WORKER), REFUSED);
 }
 
 /* ---- 102: files outside the policy's directories ---- */
@@ -147,11 +150,11 @@ static void test_102_files(void **state)
     expect_refused(shadow_by_path);
     expect_refused(shadow_from_slash);
     expect_refused(neighbour_from_slash);
-    assert_int_equal(run(shadow_from_root, true),
+    assert_int_equal(run(shadow_from_root, WORKER),
                      REFUSED); /* the clone is a top: refused without confinement too */
-    assert_int_equal(run(shadow_from_root, false), REFUSED);
-    assert_int_equal(run(own_file, true), SUCCEEDED);
-    assert_int_equal(run(write_own_file, true), REFUSED);
+    assert_int_equal(run(shadow_from_root, UNCONFINED), REFUSED);
+    assert_int_equal(run(own_file, WORKER), SUCCEEDED);
+    assert_int_equal(run(write_own_file, WORKER), REFUSED);
 }
 
 /* ---- 103: forged handles ("shocker") ---- */
@@ -328,11 +331,42 @@ static void test_103_104_system_calls_kill(void **state)
 static void test_103_forged_handle_is_an_attack(void **state)
 {
     (void)state;
-    if (run(forged_handle, false) != SUCCEEDED) {
+    if (run(forged_handle, UNCONFINED) != SUCCEEDED) {
         puts("skipped: no handle can be forged on this file system");
         skip();
     }
     expect_killed(forged_handle);
+}
+
+static bool call_pidfd_getfd(const struct inside *inside)
+{
+    return syscall(SYS_pidfd_getfd, inside->slash, 0, 0) >= 0;
+}
+
+static bool memory_of_another(const struct inside *inside)
+{
+    char path[32];
+    (void)inside;
+    snprintf(path, sizeof path, "/proc/%d/mem", (int)tester);
+    return opens(AT_FDCWD, path);
+}
+
+/* CAP_SYS_PTRACE without these is a right to read links. */
+static void test_104_identity_helper(void **state)
+{
+    (void)state;
+    static attack_fn *const attacks[] = {
+        call_ptrace,    call_pidfd_getfd, call_process_vm_readv, call_kill,    call_execve,     call_socket,
+        call_fork,      call_mount,       call_setuid,           call_unshare, call_pidfd_open, call_bpf,
+        call_open_tree, call_io_uring,    call_setsockopt,       call_chmod,   call_unlink,     forged_handle
+    };
+    static attack_fn *const reads[] = { shadow_by_path, shadow_from_slash, own_file, memory_of_another };
+    for (size_t i = 0; i < sizeof attacks / sizeof *attacks; i++)
+        assert_int_equal(run(attacks[i], IDENTITY_HELPER), 128 + SIGSYS);
+    for (size_t i = 0; i < sizeof reads / sizeof *reads; i++) {
+        assert_int_equal(run(reads[i], UNCONFINED), SUCCEEDED);
+        assert_int_equal(run(reads[i], IDENTITY_HELPER), REFUSED);
+    }
 }
 
 #ifdef __x86_64__
@@ -353,8 +387,8 @@ static bool call_int80(const struct inside *inside)
 static void test_106_other_call_tables(void **state)
 {
     (void)state;
-    assert_int_equal(run(call_x32, true), 128 + SIGSYS);
-    int status = run(call_int80, true);
+    assert_int_equal(run(call_x32, WORKER), 128 + SIGSYS);
+    int status = run(call_int80, WORKER);
     assert_true(status == 128 + SIGSYS ||
                 status == 128 + SIGSEGV); /* a kernel without IA32 emulation faults */
 }
@@ -417,6 +451,7 @@ static int setup(void **state)
     (void)state;
     char text[128], path[64];
     struct policy_messages messages = { 0 };
+    tester = getpid();
     if (!mkdtemp(dir) || chmod(dir, 0755) < 0)
         return -1;
     snprintf(path, sizeof path, "%s/inside", dir);
@@ -452,6 +487,7 @@ int main(void)
         cmocka_unit_test(test_102_files),
         cmocka_unit_test(test_103_104_system_calls_kill),
         cmocka_unit_test(test_103_forged_handle_is_an_attack),
+        cmocka_unit_test(test_104_identity_helper),
 #ifdef __x86_64__
         cmocka_unit_test(test_106_other_call_tables),
 #endif
