@@ -7,7 +7,7 @@
 
 static const cap_value_t used[] = { CAP_KILL,    CAP_SETUID,    CAP_SETGID,
                                     CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_CHROOT };
-static const cap_value_t given[] = { CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH };
+static const cap_value_t given[] = { CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE };
 
 /* Raises in `to` those of caps that `from` has permitted: a container may lack some, and the worker says
  * which it misses. */

@@ -51,7 +51,9 @@ static void forget(struct worker *worker, struct parked *p)
 static int send_job(struct worker *worker, const struct parked *p)
 {
     static uint8_t bytes[sizeof(struct park_job) + WIRE_MAX_MESSAGE];
-    struct park_job head = { (uint32_t)p->job, (uint32_t)p->len, p->sender };
+    struct park_job head = { .job = (uint32_t)p->job, .len = (uint32_t)p->len, .sender = p->sender };
+    if (worker->setup->generation->needs.narrow)
+        head.identity = worker->identity;
     memcpy(bytes, &head, sizeof head);
     memcpy(bytes + sizeof head, p->message, p->len);
     int err = msg_send(worker->setup->slow_queue, bytes, sizeof head + p->len, &p->connection->fd, 1, NULL,

@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "identity.h"
+
 struct worker;
 struct connection;
 
@@ -32,6 +34,7 @@ struct park_job {
     uint32_t job;
     uint32_t len;
     struct ucred sender;
+    struct identity identity; /* if the policy needs it */
 };
 
 /*

@@ -9,6 +9,7 @@
 #include "../common/msg.h"
 #include "../common/util.h"
 #include "connection.h"
+#include "narrow.h"
 #include "worker.h"
 
 /* What is the same for all entries of one message. */
@@ -184,8 +185,7 @@ static void refuse_entry(struct exchange *exchange, int error, const char *reaso
     exchange->result.reason = reason;
 }
 
-static void serve_entry(struct worker *worker, const struct connection *connection,
-                        const struct request *request, struct exchange *exchange)
+static void serve_entry(struct worker *worker, const struct request *request, struct exchange *exchange)
 {
     const struct wire_entry *entry = &exchange->entry;
     if (request->error) {
@@ -201,7 +201,7 @@ static void serve_entry(struct worker *worker, const struct connection *connecti
     memcpy(path, entry->path, entry->path_len);
     path[entry->path_len] = '\0';
     struct opener_request open = {
-        &connection->client->subject, path, entry->path_len, entry->flags, (mode_t)entry->mode, request->now,
+        &worker->subject, path, entry->path_len, entry->flags, (mode_t)entry->mode, request->now,
     };
     if (request->header.type == WIRE_CHECK)
         opener_check(&worker->opener, &open, &exchange->result);
@@ -232,14 +232,14 @@ static size_t encode_results(struct worker *worker, const struct request *reques
 
 /* The kernel holds too many descriptors in flight for this user already (ETOOMANYREFS, unix(7)): as good as a
  * quota. */
-static void withdraw_all(struct worker *worker, const struct request *request)
+static void withdraw_all(struct worker *worker, const struct request *request, int error, const char *reason)
 {
     for (unsigned i = 0; i < request->header.count; i++) {
         struct exchange *exchange = &worker->exchanges[i];
         if (exchange->result.fd < 0)
             continue;
         exchange->result.fd = fd_close(exchange->result.fd);
-        refuse_entry(exchange, EAGAIN, "quota");
+        refuse_entry(exchange, error, reason);
     }
 }
 
@@ -250,7 +250,7 @@ static int send_results(struct worker *worker, struct connection *connection, co
     size_t len = encode_results(worker, request, fds, &n_fds);
     int err = msg_send(connection->fd, worker->out, len, fds, n_fds, NULL, MSG_DONTWAIT);
     if (err == -ETOOMANYREFS) {
-        withdraw_all(worker, request);
+        withdraw_all(worker, request, EAGAIN, "quota");
         len = encode_results(worker, request, fds, &n_fds);
         err = msg_send(connection->fd, worker->out, len, NULL, 0, NULL, MSG_DONTWAIT);
     }
@@ -306,6 +306,8 @@ static bool be_slow(struct worker *worker, struct request *request, unsigned i)
 /* In a slow opener a close may hang: all that others wait for comes before it. */
 static int finish_entries(struct worker *worker, struct connection *connection, struct request *request)
 {
+    if (!narrow_is_same(worker, connection))
+        withdraw_all(worker, request, EACCES, "identity");
     int err = enter(worker, request) ? send_results(worker, connection, request) : -ESTALE;
     if (request->entered && worker->job >= 0)
         settle(worker, connection->in_flight, err);
@@ -333,7 +335,7 @@ static int serve_entries(struct worker *worker, struct connection *connection, s
     if (worker->job < 0 && has_effects(worker, request) && !enter(worker, request))
         return -ESTALE;
     for (unsigned i = 0; i < count; i++) {
-        serve_entry(worker, connection, request, &worker->exchanges[i]);
+        serve_entry(worker, request, &worker->exchanges[i]);
         if (worker->exchanges[i].result.slow && !be_slow(worker, request, i))
             return -EINPROGRESS;
     }
@@ -360,7 +362,7 @@ static int serve_list(struct worker *worker, struct connection *connection, stru
 {
     size_t body = 0;
     if (!request->error)
-        body = policy_list(worker->setup->generation->policy, &connection->client->subject, request->now,
+        body = policy_list(worker->setup->generation->policy, &worker->subject, request->now,
                            (char *)worker->out + WIRE_HEADER_SIZE, sizeof worker->out - WIRE_HEADER_SIZE);
     return send_reply(worker, connection, request, body);
 }
@@ -489,6 +491,7 @@ int request_serve(struct worker *worker, struct connection *connection, size_t l
     clock_gettime(CLOCK_MONOTONIC, &request.begin);
     request.now = time(NULL);
     admit(worker, connection, &request, sender);
+    narrow_subject(worker, connection);
     switch (request.header.type) {
     case WIRE_LIST:
         return serve_list(worker, connection, &request);

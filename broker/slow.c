@@ -57,6 +57,7 @@ static void serve_job(struct worker *worker, const struct park_job *head, const 
 {
     struct jobs *jobs = worker->setup->jobs;
     worker->job = (int)head->job;
+    worker->identity = head->identity;
     jobs_begin(jobs, worker->job, getpid(), now_ms());
     if (jobs_state(jobs, worker->job) == JOB_PENDING) {
         memcpy(worker->in, message, head->len);

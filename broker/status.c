@@ -56,8 +56,8 @@ static void put_caps(FILE *out, uint64_t caps, const char *between, const char *
 static void text_process(const struct status_process *p, FILE *out)
 {
     char found[CONFINE_TEXT];
-    if (strcmp(p->role, "worker") == 0)
-        fprintf(out, "  worker %-3u ", p->index);
+    if (strcmp(p->role, "worker") == 0 || strcmp(p->role, "opener") == 0)
+        fprintf(out, "  %s %-3u ", p->role, p->index);
     else
         fprintf(out, "  %-10s ", p->role);
     if (!p->pid) {

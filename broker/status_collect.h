@@ -17,7 +17,7 @@ enum { STATUS_QUANTILES = 4, STATUS_TOP_USERS = 20 };
 
 /* A process: /proc/PID/status, and what it found when it looked at itself after it was confined. */
 struct status_process {
-    const char *role; /* "supervisor", "worker", "sealer" */
+    const char *role; /* "supervisor", "worker", "sealer", "identity", "opener" */
     unsigned index;   /* of a worker */
     pid_t pid;        /* 0: not running now */
     bool ready;

@@ -114,7 +114,9 @@ static int control_receive(struct worker *worker, int flags)
     int got = msg_recv(worker->setup->control, &order, sizeof order, flags, &in);
     if (got == -EAGAIN)
         return 0;
-    int *slot = order == WORKER_SEALER ? &worker->setup->sealer->sock : &worker->successor;
+    int *slot = order == WORKER_SEALER     ? &worker->setup->sealer->sock
+                : order == WORKER_IDENTITY ? &worker->setup->identity->sock
+                                           : &worker->successor;
     if (got != 1 || in.n_fds != (order != WORKER_GO)) {
         fd_close_many(in.fds, got == 1 ? in.n_fds : 0);
         worker->draining = true;

@@ -17,6 +17,7 @@
 #include "confine.h"
 #include "generation.h"
 #include "handover.h"
+#include "identity.h"
 #include "jobs.h"
 #include "opener.h"
 #include "park.h"
@@ -33,11 +34,12 @@ struct worker_setup {
     struct quota *quota;
     struct board *board;
     struct jobs *jobs;
-    struct sealer_channel *sealer; /* or NULL: no directory can be sealed */
-    unsigned index;                /* 0.. among those of its generation */
-    unsigned slot;                 /* 0.. among all that can be alive at once: of quota and board */
-    unsigned workers;              /* of a generation */
-    unsigned openers;              /* slow openers of a generation, at most */
+    struct identity_channel *identity; /* or NULL: nothing is known but what a job says */
+    struct sealer_channel *sealer;     /* or NULL: no directory can be sealed */
+    unsigned index;                    /* 0.. among those of its generation */
+    unsigned slot;                     /* 0.. among all that can be alive at once: of quota and board */
+    unsigned workers;                  /* of a generation */
+    unsigned openers;                  /* slow openers of a generation, at most */
     void (*close_private)(
         void *supervisor,
         const struct generation *own); /* in a child: closes what is the supervisor's alone */
@@ -53,6 +55,7 @@ struct worker_setup {
 /* What the supervisor says: one byte. */
 enum worker_order {
     WORKER_SEALER = 's',    /* with the channel of a new sealer */
+    WORKER_IDENTITY = 'i',  /* with the channel of a new identity helper */
     WORKER_GO = 'g',        /* serve */
     WORKER_HAND_OVER = 'h', /* with a socket to the successor: all connections go there; then exit */
 };
@@ -66,6 +69,8 @@ struct worker_ready {
 
 struct connection;
 
+enum { WORKER_LABEL_MAX = 256 };
+
 /* One entry of a request, from decoding to the audit. */
 struct exchange {
     struct wire_entry entry;
@@ -78,8 +83,11 @@ struct worker {
     struct clients clients;
     struct opener opener;
     struct connection *connections; /* all of them */
-    struct parked_list parked;      /* of them, those that a slow opener works for */
-    int job;                        /* in a slow opener: the one at hand; else -1 */
+    struct identity identity;       /* of who asked the request at hand, if the policy needs it */
+    char label[WORKER_LABEL_MAX];
+    struct policy_subject subject; /* the client's, and what narrows it now */
+    struct parked_list parked;     /* of them, those that a slow opener works for */
+    int job;                       /* in a slow opener: the one at hand; else -1 */
     int epoll;
     int reserve; /* a descriptor to give up when accept(2) says EMFILE */
     bool draining;

@@ -44,6 +44,7 @@ void workers_close_fds(struct workers *workers, int keep)
         if (i == keep)
             continue;
         fd_close(workers->channels[i].sock);
+        fd_close(workers->identities[i].sock);
         fd_close(workers->predecessors[i]);
     }
     if (keep < 0)
@@ -61,6 +62,7 @@ static void run_child(struct workers *workers, unsigned index, int control)
     setup.slot += index;
     setup.control = control;
     setup.sealer = &workers->channels[index];
+    setup.identity = &workers->identities[index];
     setup.predecessor = workers->predecessors[index];
     setup.slow_queue = workers->pool.queue[0];
     fd_close(workers->pool.queue[1]);
@@ -87,6 +89,7 @@ static pid_t start_opener(void *data, unsigned index)
     for (unsigned i = 0; i < workers->n; i++) {
         fd_close(workers->slots[i].control);
         fd_close(workers->channels[i].sock);
+        fd_close(workers->identities[i].sock);
         fd_close(workers->predecessors[i]);
     }
     struct worker_setup setup = workers->setup;
@@ -96,6 +99,7 @@ static pid_t start_opener(void *data, unsigned index)
     setup.slot = opener_slot(&workers->setup, index);
     setup.control = setup.predecessor = -1;
     setup.sealer = NULL;
+    setup.identity = NULL;
     setup.slow_queue = workers->pool.queue[1];
     fd_close(workers->pool.queue[0]);
     _exit(slow_run(&setup));
@@ -135,6 +139,19 @@ static int start_worker(struct workers *workers, unsigned slot, int64_t now)
     *s = (struct workers_slot){ .pid = pid, .control = pair[0], .restart = s->restart };
     restart_began(&s->restart, now);
     return 0;
+}
+
+/* Without it exe:, unit: and cgroup: are not known: allows do not match, denies do. */
+static void start_identity(struct workers *workers, int64_t now)
+{
+    for (unsigned i = 0; i < workers->n; i++)
+        workers->identities[i].sock = fd_close(workers->identities[i].sock);
+    restart_began(&workers->identity_restart, now);
+    pid_t pid = identity_start(workers->identities, workers->n, workers->setup.plan);
+    if (pid > 0)
+        workers->identity = pid;
+    else
+        log_warning("executables and units of clients cannot be found out: %s", strerror(-(int)pid));
 }
 
 static void close_channels(struct workers *workers)
@@ -193,12 +210,12 @@ int workers_start(struct workers *workers, const struct worker_setup *setup, con
 {
     workers->setup = *setup;
     workers->n = setup->workers < WORKERS_MAX ? setup->workers : WORKERS_MAX;
-    workers->sealer_restart.at = INT64_MAX;
+    workers->sealer_restart.at = workers->identity_restart.at = INT64_MAX;
     workers->setup.waits = predecessors;
     workers->wants_opener = true; /* one is to be there before it is needed */
     for (unsigned i = 0; i < workers->n; i++) {
         workers->predecessors[i] = predecessors ? predecessors[i] : -1;
-        workers->slots[i].control = workers->channels[i].sock = -1;
+        workers->slots[i].control = workers->channels[i].sock = workers->identities[i].sock = -1;
         workers->slots[i].restart.at = INT64_MAX;
     }
     int err = slow_pool_init(&workers->pool, setup->openers, workers->n);
@@ -207,6 +224,8 @@ int workers_start(struct workers *workers, const struct worker_setup *setup, con
         return err;
     if (setup->generation->needs.list)
         start_sealer(workers, now);
+    if (setup->generation->needs.narrow)
+        start_identity(workers, now);
     for (unsigned i = 0; i < workers->n; i++) {
         err = start_worker(workers, i, now);
         if (err < 0)
@@ -304,10 +323,23 @@ static void sealer_died(struct workers *workers, pid_t pid, int status, int64_t 
     restart_plan(&workers->sealer_restart, now);
 }
 
+static void identity_died(struct workers *workers, pid_t pid, int status, int64_t now)
+{
+    workers->identity = 0;
+    if (workers->finishing)
+        return;
+    log_death("the identity helper", pid, status);
+    restart_plan(&workers->identity_restart, now);
+}
+
 bool workers_reaped(struct workers *workers, pid_t pid, int status, int64_t now)
 {
     if (pid == workers->sealer) {
         sealer_died(workers, pid, status, now);
+        return true;
+    }
+    if (pid == workers->identity) {
+        identity_died(workers, pid, status, now);
         return true;
     }
     if (slow_pool_reaped(&workers->pool, workers->setup.jobs, pid, status)) {
@@ -327,6 +359,8 @@ bool workers_reaped(struct workers *workers, pid_t pid, int status, int64_t now)
 int64_t workers_next_start(const struct workers *workers)
 {
     int64_t next = workers->sealer_restart.at;
+    if (workers->identity_restart.at < next)
+        next = workers->identity_restart.at;
     for (unsigned i = 0; i < workers->n; i++)
         if (workers->slots[i].restart.at < next)
             next = workers->slots[i].restart.at;
@@ -340,6 +374,12 @@ void workers_restart(struct workers *workers, int64_t now)
         for (unsigned i = 0; i < workers->n; i++)
             if (workers->channels[i].sock >= 0 && workers->slots[i].control >= 0)
                 send_channel(workers, i);
+    }
+    if (workers->identity_restart.at <= now) {
+        start_identity(workers, now);
+        for (unsigned i = 0; i < workers->n; i++)
+            if (workers->identities[i].sock >= 0 && workers->slots[i].control >= 0)
+                send_order(workers, i, WORKER_IDENTITY, workers->identities[i].sock);
     }
     for (unsigned i = 0; i < workers->n; i++) {
         struct restart *restart = &workers->slots[i].restart;
@@ -360,7 +400,7 @@ void workers_stay_dead(struct workers *workers)
     workers->finishing = true;
     for (unsigned i = 0; i < workers->n; i++)
         workers->slots[i].restart.at = INT64_MAX;
-    workers->sealer_restart.at = INT64_MAX;
+    workers->sealer_restart.at = workers->identity_restart.at = INT64_MAX;
 }
 
 void workers_finish(struct workers *workers)
@@ -397,6 +437,7 @@ static bool reaped(pid_t *pid)
 static bool all_reaped(struct workers *workers)
 {
     bool all = reaped(&workers->sealer);
+    all = reaped(&workers->identity) && all;
     for (unsigned i = 0; i < workers->n; i++)
         all = reaped(&workers->slots[i].pid) && all;
     return all;
@@ -420,6 +461,10 @@ void workers_deinit(struct workers *workers)
         workers->predecessors[i] = fd_close(workers->predecessors[i]);
     if (workers->sealer)
         kill(workers->sealer, SIGKILL); /* it holds nothing that could be lost */
+    if (workers->identity)
+        kill(workers->identity, SIGKILL);
+    for (unsigned i = 0; i < workers->n; i++)
+        workers->identities[i].sock = fd_close(workers->identities[i].sock);
     slow_pool_deinit(&workers->pool);
     await_deaths(workers);
 }

@@ -37,6 +37,9 @@ struct workers {
     struct sealer_channel channels[WORKERS_MAX];
     pid_t sealer; /* 0: none */
     struct restart sealer_restart;
+    pid_t identity; /* 0: none */
+    struct restart identity_restart;
+    struct identity_channel identities[WORKERS_MAX];
     struct slow_pool pool;         /* slow openers */
     bool wants_opener;             /* a worker gave one something to do */
     int predecessors[WORKERS_MAX]; /* sockets that a worker's connections come from, or -1 */

@@ -234,6 +234,8 @@ struct policy_needs {
     bool identity; /* some rule creates, or has as=caller or as=user: CAP_SETUID, CAP_SETGID */
     bool list;     /* some rule has list: directories are handed out */
     bool unsealed; /* some rule has seal=no */
+    bool narrow;   /* some rule has exe:, unit: or cgroup:: the identity helper is needed */
+    bool label;    /* some rule has label: */
 };
 void policy_get_needs(const struct policy *policy, struct policy_needs *needs);
 

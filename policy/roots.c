@@ -9,11 +9,28 @@
 #include "../common/util.h"
 #include "internal.h"
 
+static void need_term(const struct term *term, struct policy_needs *needs)
+{
+    needs->narrow |= term->kind == TERM_EXE || term->kind == TERM_UNIT || term->kind == TERM_CGROUP;
+    needs->label |= term->kind == TERM_LABEL;
+    for (size_t i = 0; term->kind == TERM_SET && i < term->set->n_terms; i++)
+        need_term(&term->set->terms[i], needs);
+}
+
+/* Of allow and deny: what is not known must be known to be so. */
+static void need_terms(const struct subjects *subjects, struct policy_needs *needs)
+{
+    for (size_t i = 0; i < subjects->n_conjs; i++)
+        for (size_t j = 0; j < subjects->conjs[i].n_terms; j++)
+            need_term(&subjects->conjs[i].terms[j], needs);
+}
+
 void policy_get_needs(const struct policy *policy, struct policy_needs *needs)
 {
     *needs = (struct policy_needs){ .read = false };
     for (size_t i = 0; i < policy->ast.n_rules; i++) {
         const struct policy_rule *rule = &policy->ast.rules[i].rule;
+        need_terms(policy->ast.rules[i].subjects, needs);
         if (rule->deny)
             continue;
         bool broker = rule->as == POLICY_AS_BROKER;
