@@ -216,6 +216,7 @@ void config_print(const struct config *config, FILE *out)
     fprintf(out, "audit-required %s\n", config->audit_required ? "yes" : "no");
     fprintf(out, "max-connections %u\n", config->max_connections);
     fprintf(out, "max-connections-per-user %u\n", config->max_connections_per_user);
+    fprintf(out, "max-requests-per-second-per-user %u\n", config->max_rate);
     fprintf(out, "open-timeout %u\n", config->open_timeout_ms / 1000);
     fprintf(out, "slow-openers %u\n", config->slow_openers);
     fprintf(out, "require-confinement %s\n", config->require_confinement ? "yes" : "no");

@@ -39,6 +39,7 @@ struct config {
     bool audit_required;      /* refuse what cannot be recorded */
     unsigned max_connections; /* in all; 0: derived from RLIMIT_NOFILE */
     unsigned max_connections_per_user;
+    unsigned max_rate;        /* entries a second of one user; 0: no limit */
     unsigned open_timeout_ms; /* of an open that may hang */
     unsigned slow_openers;    /* processes that may hang, in all */
     bool require_confinement;

@@ -24,6 +24,7 @@ enum {
     FILE_MAX_BYTES = 1 << 20,
     WORKERS_LIMIT = 256,
     CONNECTIONS_LIMIT = 1000000,
+    RATE_LIMIT = 100000000,
 };
 
 struct reader {
@@ -213,6 +214,11 @@ static void read_max_per_user(struct reader *r)
         r->config->max_connections_per_user = n;
 }
 
+static void read_max_rate(struct reader *r)
+{
+    read_number(r, r->words[1], RATE_LIMIT, &r->config->max_rate);
+}
+
 static void read_open_timeout(struct reader *r)
 {
     unsigned seconds;
@@ -255,6 +261,7 @@ static const struct directive {
     { "audit-required", "audit-required yes|no", 2, 2, read_audit_required },
     { "max-connections", "max-connections N", 2, 2, read_max_connections },
     { "max-connections-per-user", "max-connections-per-user N", 2, 2, read_max_per_user },
+    { "max-requests-per-second-per-user", "max-requests-per-second-per-user N", 2, 2, read_max_rate },
     { "open-timeout", "open-timeout SECONDS", 2, 2, read_open_timeout },
     { "slow-openers", "slow-openers N", 2, 2, read_slow_openers },
     { "require-confinement", "require-confinement yes|no", 2, 2, read_require_confinement },

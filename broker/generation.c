@@ -60,6 +60,23 @@ int generation_load(struct generation *generation, const struct config *config, 
     return 0;
 }
 
+int generation_renew(struct generation *generation, const struct generation *from, FILE *messages)
+{
+    *generation = (struct generation){
+        .number = from->number + 1,
+        .loaded = from->loaded,
+        .policy = policy_ref(from->policy),
+        .needs = from->needs,
+        .mounts = { .slash = -1 },
+    };
+    int err = mountinfo_pseudo(&generation->pseudo, &generation->n_pseudo);
+    if (err == 0)
+        return 0;
+    fprintf(messages, "/proc/self/mountinfo: %s\n", strerror(-err));
+    generation_deinit(generation);
+    return err;
+}
+
 int generation_clone_mounts(struct generation *generation)
 {
     return mounts_open(&generation->mounts, generation->policy);

@@ -40,6 +40,8 @@ struct generation {
  */
 int generation_load(struct generation *generation, const struct config *config, uint32_t number,
                     FILE *messages);
+/* The next one with the same policy: nothing is loaded. 0 or a negative errno. */
+int generation_renew(struct generation *generation, const struct generation *from, FILE *messages);
 /* Makes the counters of so many workers. 0 or -ENOMEM. */
 int generation_share(struct generation *generation, unsigned workers);
 /* Worker `index` decided by rule, or by the default (NULL). */

@@ -32,6 +32,20 @@ static int clone_mounts(struct reign *reign, FILE *messages)
     return -EPERM;
 }
 
+/* Takes the reign, whose policy is loaded. */
+static int finish(struct reign **out, struct reign *reign, const struct config *config, bool privileged,
+                  FILE *messages)
+{
+    make_plan(reign, config, privileged);
+    int err = clone_mounts(reign, messages);
+    if (err < 0) {
+        reign_free(reign);
+        return err;
+    }
+    *out = reign;
+    return 0;
+}
+
 int reign_new(struct reign **out, const struct config *config, bool privileged, uint32_t number,
               FILE *messages)
 {
@@ -39,18 +53,22 @@ int reign_new(struct reign **out, const struct config *config, bool privileged, 
     if (!reign)
         return -ENOMEM;
     int err = generation_load(&reign->generation, config, number, messages);
-    if (err < 0) {
-        free(reign);
-        return err;
-    }
-    make_plan(reign, config, privileged);
-    err = clone_mounts(reign, messages);
-    if (err < 0) {
-        reign_free(reign);
-        return err;
-    }
-    *out = reign;
-    return 0;
+    if (err == 0)
+        return finish(out, reign, config, privileged, messages);
+    free(reign);
+    return err;
+}
+
+int reign_renew(struct reign **out, const struct reign *from, const struct config *config, FILE *messages)
+{
+    struct reign *reign = mem_zalloc(1, sizeof *reign);
+    if (!reign)
+        return -ENOMEM;
+    int err = generation_renew(&reign->generation, &from->generation, messages);
+    if (err == 0)
+        return finish(out, reign, config, from->plan.privileged, messages);
+    free(reign);
+    return err;
 }
 
 int reign_start(struct reign *reign, const struct worker_setup *common, const int *predecessors, int64_t now)

@@ -21,6 +21,8 @@ struct reign {
  */
 int reign_new(struct reign **out, const struct config *config, bool privileged, uint32_t number,
               FILE *messages);
+/* The same with the policy of another reign, as the next generation. */
+int reign_renew(struct reign **out, const struct reign *from, const struct config *config, FILE *messages);
 /*
  * After generation_share(): starts its workers. `common` has all that does not depend on the reign.
  * predecessors as of workers_start().

@@ -85,7 +85,10 @@ static int load_next(struct supervisor *s, FILE *messages)
     uint32_t number = s->reign->generation.number + 1;
     if (s->privileged)
         confine_supervisor_may_read(true);
-    int err = reign_new(&s->reload.next, s->config, s->privileged, number, messages);
+    int err = s->reload.again ? reign_new(&s->reload.next, s->config, s->privileged, number, messages)
+                              : reign_renew(&s->reload.next, s->reign, s->config, messages);
+    if (err == 0)
+        mount_watch_remember(&s->mount_watch, &s->reload.next->generation.mounts);
     if (s->privileged)
         confine_supervisor_may_read(false);
     return err;
@@ -133,14 +136,15 @@ static void reload_begin(struct supervisor *s)
     char *text = NULL;
     size_t len = 0;
     FILE *messages = open_memstream(&text, &len);
-    s->reload.again = false;
     control_reload_begin(&s->control);
     if (!messages) {
+        s->reload.again = s->reload.renew = false;
         reload_fail(s, "out of memory");
         return;
     }
     notify_reloading();
     int err = load_next(s, messages);
+    s->reload.again = s->reload.renew = false;
     fclose(messages);
     if (len)
         report(s, text, len);
@@ -173,6 +177,14 @@ void reload_request(struct supervisor *s)
         return;
     }
     s->reload.again = true;
+    if (s->reload.step == RELOAD_IDLE)
+        reload_begin(s);
+}
+
+void reload_renew(struct supervisor *s)
+{
+    s->reload.renew = true;
+    log_info("mounts have changed: files are opened through new clones of them");
     if (s->reload.step == RELOAD_IDLE)
         reload_begin(s);
 }
@@ -261,7 +273,7 @@ void reload_step(struct supervisor *s)
         step_quieting(s);
     if (s->reload.step == RELOAD_RETIRING)
         step_retiring(s);
-    if (s->reload.step == RELOAD_IDLE && s->reload.again && !s->stopping)
+    if (s->reload.step == RELOAD_IDLE && (s->reload.again || s->reload.renew) && !s->stopping)
         reload_begin(s);
 }
 
@@ -274,7 +286,7 @@ int64_t reload_deadline(const struct reload *reload)
 
 void reload_abort(struct supervisor *s)
 {
-    s->reload.again = false;
+    s->reload.again = s->reload.renew = false;
     if (s->reload.step == RELOAD_STARTING)
         reload_fail(s, "the broker is being stopped");
 }

@@ -28,12 +28,15 @@ struct reload {
     int *successors;       /* sockets to the new workers, one for each old one */
     unsigned slot;         /* where the workers in force have their slots */
     int64_t deadline;      /* of the step */
+    bool renew;            /* mounts have changed: the same policy with new clones will do */
     bool again;            /* asked for meanwhile: what is on disk may be newer than what was read */
     uint64_t done, failed; /* reloads */
 };
 
 /* Asks for a reload: now, or once more after the one under way. */
 void reload_request(struct supervisor *s);
+/* Mounts have changed: new workers with new clones, and the policy as it is. */
+void reload_renew(struct supervisor *s);
 /* Takes the next step if it is time. */
 void reload_step(struct supervisor *s);
 /* When the next step is due at the latest, or INT64_MAX. */

@@ -400,6 +400,15 @@ static void warn_of_sender(struct connection *connection, const struct ucred *se
                 (int)sender->pid);
 }
 
+/* What a slow opener does was counted when its worker read it. */
+static bool is_within_rate(struct worker *worker, const struct connection *connection,
+                           const struct request *request)
+{
+    uint64_t now = (uint64_t)request->begin.tv_sec * 1000000000 + (uint64_t)request->begin.tv_nsec;
+    return worker->job >= 0 ||
+           rate_take(worker->setup->rate, connection->client->subject.uid, request->header.count, now);
+}
+
 /* Grounds to refuse the whole request before any of it is looked at. */
 static void admit(struct worker *worker, struct connection *connection, struct request *request,
                   const struct ucred *sender)
@@ -411,6 +420,10 @@ static void admit(struct worker *worker, struct connection *connection, struct r
     } else if (worker->setup->config->audit_required && !audit_works(worker->setup->audit)) {
         request->error = EACCES;
         request->reason = "audit";
+    } else if (!is_within_rate(worker, connection, request)) {
+        board_add(&worker->counters->over_quota, request->header.count);
+        request->error = EAGAIN;
+        request->reason = "quota";
     } else if (request->header.type == WIRE_OPEN &&
                !connection_has_room(worker, connection, request->header.count)) {
         board_add(&worker->counters->over_quota, request->header.count);

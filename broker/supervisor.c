@@ -113,6 +113,7 @@ static void close_private(void *supervisor, const struct generation *own)
     if (s->reload.successors)
         fd_close_many(s->reload.successors, supervisor_workers(s));
     fd_close(s->signals);
+    fd_close(s->mount_watch.fd);
     fd_close(s->listener.name.lock_fd);
     fd_close(service_notify_fd());
     control_close_fds(&s->control);
@@ -126,6 +127,7 @@ struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot)
         .quota = s->quota,
         .board = s->board,
         .jobs = s->jobs,
+        .rate = s->rate,
         .openers = s->config->slow_openers,
         .slot = slot,
         .workers = supervisor_workers(s),
@@ -143,7 +145,8 @@ static int share_memory(struct supervisor *s)
     s->board = board_new(slots + 2 * openers);
     s->jobs = jobs_new(openers, openers < 4 ? 1 : openers / 4);
     s->quota = quota_new(slots, connection_limit(s->config), s->config->max_connections_per_user);
-    return s->board && s->jobs && s->quota ? 0 : -ENOMEM;
+    s->rate = rate_new(s->config->max_rate);
+    return s->board && s->jobs && s->quota && s->rate ? 0 : -ENOMEM;
 }
 
 static int start_workers(struct supervisor *s)
@@ -161,7 +164,10 @@ static int supervisor_start(struct supervisor *s)
         return err;
     raise_descriptor_limit();
     service_notify_open();
+    mount_watch_open(&s->mount_watch);
     err = reign_new(&s->reign, s->config, s->privileged, 1, stderr);
+    if (err == 0)
+        mount_watch_remember(&s->mount_watch, &s->reign->generation.mounts);
     if (err == 0)
         err = open_audit(s);
     if (err == 0)
@@ -278,21 +284,22 @@ static int timeout_of(const struct supervisor *s)
 {
     int64_t at = s->stop_deadline ? s->stop_deadline : workers_next_start(&s->reign->workers);
     at = earlier(at, earlier(reload_deadline(&s->reload), control_deadline(&s->control)));
-    at = earlier(at, s->hung_at);
+    at = earlier(at, earlier(s->hung_at, s->mount_watch.look_at));
     if (at == INT64_MAX)
         return -1;
     int64_t left = at - supervisor_now_ms();
     return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
 }
 
-enum { POLLED_MAX = 1 + 3 * WORKERS_MAX + CONTROL_POLL_MAX };
+enum { POLLED_MAX = 2 + 3 * WORKERS_MAX + CONTROL_POLL_MAX };
 
 /* Waits, and lets everybody see what happened. */
 static int supervisor_turn(struct supervisor *s)
 {
-    struct pollfd polled[POLLED_MAX] = { { .fd = s->signals, .events = POLLIN } };
+    struct pollfd polled[POLLED_MAX] = { { .fd = s->signals, .events = POLLIN },
+                                         { .fd = s->mount_watch.fd, .events = POLLPRI } };
     struct reign *reigns[] = { s->reign, s->reload.next, s->reload.old };
-    nfds_t counts[ARRAY_SIZE(reigns)], n = 1;
+    nfds_t counts[ARRAY_SIZE(reigns)], n = 2;
     for (size_t i = 0; i < ARRAY_SIZE(reigns); i++) {
         counts[i] = reigns[i] ? workers_poll(&reigns[i]->workers, polled + n) : 0;
         n += counts[i];
@@ -303,7 +310,9 @@ static int supervisor_turn(struct supervisor *s)
             return -errno;
         n_control = 0;
     }
-    n = 1;
+    n = 2;
+    if (polled[1].revents)
+        mount_watch_note(&s->mount_watch, supervisor_now_ms());
     for (size_t i = 0; i < ARRAY_SIZE(reigns); i++) {
         if (reigns[i])
             workers_receive(&reigns[i]->workers, polled + n, counts[i]);
@@ -313,6 +322,9 @@ static int supervisor_turn(struct supervisor *s)
     reap(s);
     kill_hung(s);
     start_openers(s);
+    if (mount_watch_changed(&s->mount_watch, &s->reign->generation.mounts, supervisor_now_ms()) &&
+        !s->stopping)
+        reload_renew(s);
     control_serve(s, polled + n, n_control);
     reload_step(s);
     return 0;
@@ -353,6 +365,8 @@ static void supervisor_deinit(struct supervisor *s)
     quota_free(s->quota);
     board_free(s->board);
     jobs_free(s->jobs);
+    rate_free(s->rate);
+    mount_watch_close(&s->mount_watch);
     if (s->audit)
         audit_close(s->audit);
 }
@@ -368,6 +382,7 @@ int supervisor_run(struct config *config, bool privileged)
     };
     listener_init(&s.listener);
     control_init(&s.control);
+    mount_watch_init(&s.mount_watch);
     int err = supervisor_start(&s);
     if (err == 0)
         err = supervisor_loop(&s);

@@ -11,6 +11,7 @@
 #include "config.h"
 #include "control.h"
 #include "listener.h"
+#include "mount_watch.h"
 #include "reign.h"
 #include "reload.h"
 
@@ -21,6 +22,8 @@ struct supervisor {
     struct quota *quota;
     struct board *board;
     struct jobs *jobs;
+    struct rate *rate;
+    struct mount_watch mount_watch;
     struct listener listener;
     struct reign *reign; /* in force */
     struct reload reload;

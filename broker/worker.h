@@ -22,6 +22,7 @@
 #include "opener.h"
 #include "park.h"
 #include "quota.h"
+#include "rate.h"
 #include "sealer.h"
 
 /* What the supervisor gives to a new worker. Everything but the descriptors is shared by fork and only read.
@@ -32,6 +33,7 @@ struct worker_setup {
     const struct confine_plan *plan;
     struct audit *audit;
     struct quota *quota;
+    struct rate *rate;
     struct board *board;
     struct jobs *jobs;
     struct identity_channel *identity; /* or NULL: nothing is known but what a job says */

@@ -23,6 +23,7 @@ struct policy {
     struct source *sources; /* last first */
     struct ast ast;
     struct compiled *compiled;
+    unsigned more_owners; /* policy_ref() */
 };
 
 /* compile.c: policy->compiled out of policy->ast. 0, -ENOMEM. */

@@ -106,6 +106,8 @@ int policy_load(struct policy **out, const char *path, const struct policy_env *
 /* The same from memory, as a single file called name (tests, fuzzers, candidate policies). */
 int policy_load_text(struct policy **out, const char *name, const char *text, size_t len,
                      const struct policy_env *env, struct policy_messages *messages);
+/* One more owner, each of whom frees it. Not for threads. */
+struct policy *policy_ref(struct policy *policy);
 void policy_free(struct policy *policy);
 
 uint32_t policy_rule_count(const struct policy *policy);

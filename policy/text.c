@@ -78,9 +78,15 @@ size_t policy_memory(const struct policy *policy)
     return total;
 }
 
+struct policy *policy_ref(struct policy *policy)
+{
+    policy->more_owners++;
+    return policy;
+}
+
 void policy_free(struct policy *policy)
 {
-    if (!policy)
+    if (!policy || policy->more_owners-- > 0)
         return;
     for (struct source *source = policy->sources, *next; source; source = next) {
         next = source->next;
