@@ -81,6 +81,7 @@ oracle_src  := $(wildcard tests/unit/oracle.c)
 unitlib_src := $(filter-out $(unit_src) $(oracle_src),$(wildcard tests/unit/*.c))
 inttest_src := $(wildcard tests/integration/test_*.c)
 intlib_src  := $(filter-out $(inttest_src),$(wildcard tests/integration/*.c))
+soak_src    := $(wildcard tests/soak/*.c)
 bench_src   := $(if $(wildcard tests/bench/*.c),$(shell grep -l '^int main' tests/bench/*.c))
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -92,6 +93,7 @@ unit_bin   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(unit_src))
 fuzz_bin   := $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(fuzz_src))
 int_bin    := $(patsubst tests/integration/%.c,$(B)/tests/integration/%,$(inttest_src))
 oracle_bin := $(if $(oracle_src),$(B)/tests/oracle)
+soak_bin   := $(if $(soak_src),$(B)/tests/soak/soak)
 bench_bin  := $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(bench_src))
 
 # ---------------------------------------------------------------- what to build
@@ -100,7 +102,7 @@ bench_bin  := $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(bench_src))
 all: $(programs) $(libraries) ## build fobd, fob and libfob into build/ (the default)
 
 # What is missing is installed only by targets that say so in their help; plain `make` tells and stops.
-installing := demo deps check check-% lint fuzz coverage bench bench-quick
+installing := demo deps check check-% soak lint fuzz coverage bench bench-quick
 deps_mode := $(if $(filter $(installing),$(MAKECMDGOALS)),install,tell)
 
 $(foreach set,build check lint clang valgrind,$(B)/.deps-$(set)): $(B)/.deps-%: tests/deps.sh
@@ -187,6 +189,9 @@ $(call tests_of,$(unit_src) $(oracle_src),$(B)/tests,$(B)/tests/unit.a,$(unitlib
 $(call tests_of,$(fuzz_src),$(B)/tests,$(call obj,tests/fuzz/replay.c))
 $(call tests_of,$(inttest_src),$(B)/tests/integration,$(B)/tests/integration.a,$(intlib_src))
 $(call tests_of,$(bench_src),$(B)/tests/bench)
+$(soak_bin): $(call obj,$(soak_src)) $(B)/policy.a $(B)/common.a
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(LINK) -o $@ $^
 
 style_checks := tests/check-includes.sh tests/check-style.sh
 golden       := $(wildcard tests/golden/*.sh)
@@ -195,9 +200,9 @@ int_scripts  := $(filter-out tests/integration/harness% $(man_checks),$(wildcard
 RUN = BUILD=$(abspath $(B)) $(if $(SANITIZE),FOB_SANITIZE=1 UBSAN_OPTIONS=print_stacktrace=1) sh tests/run.sh
 
 .PHONY: tests
-tests: all $(unit_bin) $(fuzz_bin) $(int_bin) $(oracle_bin) $(bench_bin) ## build every test program, run none
+tests: all $(unit_bin) $(fuzz_bin) $(int_bin) $(oracle_bin) $(bench_bin) $(soak_bin) ## build every test program, run none
 
-.PHONY: check check-style check-unit check-fuzz-corpus check-integration check-oracle check-install check-man
+.PHONY: check-attacks soak check check-style check-unit check-fuzz-corpus check-integration check-oracle check-install check-man
 check: tests ## install what is missing (as root), build, run all tests
 	@$(RUN) $(style_checks) $(unit_bin) $(fuzz_bin) $(oracle_bin) $(golden) $(int_bin) $(int_scripts) $(man_checks) \
 	    $(if $(SANITIZERS),,tests/install-test.sh)
@@ -209,6 +214,10 @@ check-fuzz-corpus: $(fuzz_bin) ## every fuzzer over its seed corpus
 	@$(RUN) $(fuzz_bin)
 check-integration: all $(int_bin) ## real processes, sockets and users (most of it needs root)
 	@$(RUN) $(golden) $(int_bin) $(int_scripts)
+check-attacks: tests ## every row of the threat list, as real users against the confined broker (needs root)
+	@BUILD=$(abspath $(B)) sh tests/attacks.sh
+soak: tests ## SOAK_MINUTES (10) of mixed load, faults, kills and reloads; then audit against what clients saw
+	@BUILD=$(abspath $(B)) sh tests/soak/soak.sh $(SOAK_MINUTES)
 check-oracle: $(oracle_bin) ## the matcher against the slow, obvious one: millions of random cases
 	$(oracle_bin) $(ORACLE_CASES)
 check-install: all ## install into a temporary folder, use it, uninstall it
@@ -216,6 +225,7 @@ check-install: all ## install into a temporary folder, use it, uninstall it
 check-man: all ## lint of the man pages and their examples
 	@$(RUN) $(man_checks)
 ORACLE_CASES ?= 5000000
+SOAK_MINUTES ?= 10
 
 # ---------------------------------------------------------------- more than the ordinary check
 

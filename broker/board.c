@@ -140,6 +140,7 @@ void board_tell(struct board *board, unsigned slot, const char *lines, size_t le
     if (len > RING_SIZE / 2)
         return;
     size_t at = told % RING_SIZE, first = len < RING_SIZE - at ? len : RING_SIZE - at;
+    atomic_thread_fence(memory_order_release); /* `told` is seen before what is written over is */
     memcpy(s->ring + at, lines, first);
     memcpy(s->ring, lines + first, len - first);
     atomic_store_explicit(&s->told, told + len, memory_order_release);

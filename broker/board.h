@@ -70,7 +70,7 @@ bool board_is_watched(const struct board *board);
 void board_tell(struct board *board, unsigned slot, const char *lines, size_t len);
 /*
  * Copies what a slot told since *position (0 in the beginning: board_now()) to out, whole lines only, and
- * moves *position. Returns the bytes; *lost counts up the lines that were written over unread.
+ * moves *position. Returns the bytes; *lost counts up when lines were written over unread.
  */
 size_t board_hear(const struct board *board, unsigned slot, uint64_t *position, char *out, size_t size,
                   uint64_t *lost);

@@ -140,6 +140,12 @@ static bool is_admin(const struct supervisor *s, const struct peer *peer)
     return admins != (gid_t)-1 && peer->gid == admins;
 }
 
+static void refuse(struct control_client *client, const char *why)
+{
+    put_text(client, CONTROL_ERR, why, strlen(why));
+    put_exit(client, 1);
+}
+
 static void answer_status(struct supervisor *s, struct control_client *client, const char *format)
 {
     char *text = NULL;
@@ -151,7 +157,10 @@ static void answer_status(struct supervisor *s, struct control_client *client, c
     if (err == 0)
         put_text(client, CONTROL_OUT, text, len);
     free(text);
-    put_exit(client, err < 0);
+    if (err < 0)
+        refuse(client, err == -EINVAL ? "fobd: status: no such format\n" : "fobd: out of memory\n");
+    else
+        put_exit(client, 0);
 }
 
 static void answer_explain(struct supervisor *s, struct control_client *client, char **words)
@@ -182,12 +191,6 @@ static void begin_watch(struct supervisor *s, struct control_client *client)
         board_watch(s->board, true);
     }
     client->state = CONTROL_WATCHING;
-}
-
-static void refuse(struct control_client *client, const char *why)
-{
-    put_text(client, CONTROL_ERR, why, strlen(why));
-    put_exit(client, 1);
 }
 
 static void answer(struct supervisor *s, struct control_client *client, char **words, size_t n)
@@ -283,16 +286,22 @@ static void client_serve(struct supervisor *s, struct control_client *client, sh
 
 /* ---- watching ---- */
 
+static const char gap[] = "{\"not_shown\":true}\n";
+
 static void tell_watchers(struct control *control, const char *lines, size_t len)
 {
     for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++) {
         struct control_client *client = &control->clients[i];
         if (client->state != CONTROL_WATCHING)
             continue;
-        if (client->len - client->at < WATCH_QUEUE_MAX)
-            put_text(client, CONTROL_OUT, lines, len);
-        else
+        if (client->len - client->at >= WATCH_QUEUE_MAX) {
             client->not_shown++;
+            continue;
+        }
+        if (client->not_shown) /* he is told where, before what comes next */
+            put_text(client, CONTROL_OUT, gap, sizeof gap - 1);
+        client->not_shown = 0;
+        put_text(client, CONTROL_OUT, lines, len);
     }
 }
 
@@ -304,7 +313,6 @@ static void hear_workers(struct supervisor *s)
         size_t len;
         while ((len = board_hear(s->board, i, &s->control.heard[i], lines, sizeof lines, &lost)) > 0)
             tell_watchers(&s->control, lines, len);
-        static const char gap[] = "{\"not_shown\":true}\n";
         if (lost)
             tell_watchers(&s->control, gap, sizeof gap - 1);
     }
@@ -312,7 +320,6 @@ static void hear_workers(struct supervisor *s)
 
 static void say_not_shown(struct control_client *client)
 {
-    static const char gap[] = "{\"not_shown\":true}\n";
     if (client->state == CONTROL_WATCHING && client->not_shown && client->len == 0) {
         client->not_shown = 0;
         put_text(client, CONTROL_OUT, gap, sizeof gap - 1);
