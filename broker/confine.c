@@ -159,6 +159,8 @@ static int look_at_mounts(const struct mounts *mounts)
         const unsigned long sealed = ST_NOSUID | ST_NODEV | ST_NOEXEC;
         const struct mounts_root *root = &mounts->roots[i];
         struct statvfs read_only = { .f_flag = sealed | ST_RDONLY }, read_write = { .f_flag = sealed };
+        if (mounts_may_block(mounts, root->path, root->path_len))
+            continue; /* it would be asked, and might not answer */
         if ((root->read_only >= 0 && fstatvfs(root->read_only, &read_only) < 0) ||
             (root->read_write >= 0 && fstatvfs(root->read_write, &read_write) < 0))
             return -errno;

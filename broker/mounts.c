@@ -88,8 +88,19 @@ static void say_skipped(const char *path, int err)
              err == -ELOOP ? "runs through a symlink, and the policy speaks of real paths" : strerror(-err));
 }
 
+/* A look-up there might hang, and nobody may: the mount point itself is as far as we go. */
+static void stop_at_blocking(const struct mounts *mounts, char *path)
+{
+    for (size_t i = 0; i < mounts->n_blocking; i++) {
+        size_t len = strlen(mounts->blocking[i]);
+        if (path_is_beneath(path, strlen(path), mounts->blocking[i], len))
+            path[len] = '\0';
+    }
+}
+
 static int add_root(struct mounts *mounts, struct policy_root *from)
 {
+    stop_at_blocking(mounts, from->path);
     const bool asked_for_all = from->path[1] == '\0';
     char *wanted = strdup(from->path);
     CLEANUP(fd_cleanup) int fd = wanted ? open_nearest(from->path) : -ENOMEM;

@@ -10,17 +10,8 @@
 #include "../common/util.h"
 #include "connection.h"
 #include "narrow.h"
+#include "request_parts.h"
 #include "worker.h"
-
-/* What is the same for all entries of one message. */
-struct request {
-    struct wire_header header;
-    struct timespec begin; /* CLOCK_MONOTONIC */
-    time_t now;            /* for until= */
-    bool entered;          /* board_enter(): it is finished, whatever is announced now */
-    int error;             /* nothing is opened: this is the answer for all entries */
-    const char *reason;
-};
 
 /* ---- generations ---- */
 
@@ -71,109 +62,6 @@ static void leave(struct worker *worker, struct request *request)
     if (request->entered && worker->job < 0)
         board_leave(worker->setup->board, worker->setup->slot);
     request->entered = false;
-}
-
-/* ---- audit ---- */
-
-static bool is_logged(const struct opener_result *result)
-{
-    enum policy_log log = result->rule ? result->rule->log : POLICY_LOG_ALL;
-    return log == POLICY_LOG_ALL || (log == POLICY_LOG_REFUSED && !result->allowed);
-}
-
-static uint32_t microseconds_since(const struct timespec *begin)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint32_t)((now.tv_sec - begin->tv_sec) * 1000000 + (now.tv_nsec - begin->tv_nsec) / 1000);
-}
-
-static const char *as_text(char out[static 64], const struct policy_rule *rule)
-{
-    if (!rule || rule->deny)
-        return NULL;
-    if (rule->as == POLICY_AS_BROKER)
-        return "broker";
-    if (rule->as == POLICY_AS_CALLER)
-        return "caller";
-    snprintf(out, 64, "user:%s", rule->as_user->name);
-    return out;
-}
-
-static void audit_exchange(struct worker *worker, const struct connection *connection,
-                           const struct request *request, const struct exchange *exchange, uint32_t latency)
-{
-    const struct opener_result *result = &exchange->result;
-    const struct policy_subject *subject = &connection->client->subject;
-    if (!is_logged(result))
-        return;
-    char as[64];
-    struct audit_record record = {
-        .allowed = result->allowed,
-        .error = result->error,
-        .reason = result->reason,
-        .rule_file = result->rule ? result->rule->file : NULL,
-        .rule_line = result->rule ? result->rule->line : 0,
-        .rule_id = result->rule ? result->rule->id : NULL,
-        .generation = worker->setup->generation->number,
-        .uid = subject->uid,
-        .gid = subject->gid,
-        .pid = connection->pid,
-        .op = request->header.type == WIRE_CHECK ? "check" : "open",
-        .rights = opener_rights(exchange->entry.flags),
-        .flags = exchange->entry.flags,
-        .path = exchange->entry.path,
-        .path_len = exchange->entry.path_len,
-        .real = result->real_len ? result->real : NULL,
-        .real_len = result->real_len,
-        .has_file = result->has_file,
-        .dev = result->dev,
-        .ino = result->ino,
-        .as = as_text(as, result->rule),
-        .sealed = result->sealed,
-        .latency_us = latency,
-    };
-    audit_add(worker->setup->audit, &record);
-}
-
-static void count_exchange(struct worker *worker, const struct request *request,
-                           const struct exchange *exchange)
-{
-    const struct opener_result *result = &exchange->result;
-    struct board_counters *counters = worker->counters;
-    board_add(!result->allowed ? &counters->refused
-              : result->error  ? &counters->failed
-                               : &counters->allowed,
-              1);
-    generation_count(worker->setup->generation, worker->setup->index, result->rule, request->now);
-}
-
-static void audit_all(struct worker *worker, const struct connection *connection,
-                      const struct request *request)
-{
-    uint32_t latency = microseconds_since(&request->begin);
-    board_add(&worker->counters->messages, 1);
-    board_count_latency(worker->counters, latency);
-    for (unsigned i = 0; i < request->header.count; i++) {
-        audit_exchange(worker, connection, request, &worker->exchanges[i], latency);
-        count_exchange(worker, request, &worker->exchanges[i]);
-    }
-}
-
-void request_malformed(struct worker *worker, struct connection *connection, int error)
-{
-    const struct policy_subject *subject = &connection->client->subject;
-    struct audit_record record = {
-        .error = error,
-        .reason = "malformed",
-        .op = "message",
-        .generation = worker->setup->generation->number,
-        .uid = subject->uid,
-        .gid = subject->gid,
-        .pid = connection->pid,
-    };
-    audit_add(worker->setup->audit, &record);
-    board_add(&worker->counters->malformed, 1);
 }
 
 /* ---- decide and open ---- */
@@ -313,7 +201,7 @@ static int finish_entries(struct worker *worker, struct connection *connection, 
         settle(worker, connection->in_flight, err);
     leave(worker, request);
     if (err != -ESTALE)
-        audit_all(worker, connection, request);
+        request_audit(worker, connection, request);
     if (worker->job >= 0)
         audit_flush(worker->setup->audit);
     close_all(worker, request->header.count);
@@ -454,7 +342,7 @@ int request_answer(struct worker *worker, struct connection *connection, const u
     if (err < 0)
         return err;
     err = send_results(worker, connection, &request);
-    audit_all(worker, connection, &request);
+    request_audit(worker, connection, &request);
     return err;
 }
 
@@ -462,7 +350,7 @@ void request_abandon(struct worker *worker, struct connection *connection, const
 {
     struct request request = { .error = ECANCELED, .reason = "gone" };
     if (refuse_all(worker, &request, message, len) == 0)
-        audit_all(worker, connection, &request);
+        request_audit(worker, connection, &request);
 }
 
 bool request_has_effects(const uint8_t *message, size_t len)

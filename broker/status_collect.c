@@ -165,8 +165,10 @@ static int collect_rules(struct status *status, const struct generation *g)
 /* ---- roots ---- */
 
 /* What is served is the directory that was there at load. */
-static bool is_changed(const struct mounts_root *root)
+static bool is_changed(const struct mounts *mounts, const struct mounts_root *root)
 {
+    if (mounts_may_block(mounts, root->path, root->path_len))
+        return false; /* nobody asks a file system that may hang */
     int fd = root->read_only >= 0 ? root->read_only : root->read_write >= 0 ? root->read_write : root->plain;
     struct stat loaded, now;
     if (fd < 0 || fstat(fd, &loaded) < 0)
@@ -181,7 +183,7 @@ static int collect_changed(struct status *status, const struct mounts *mounts)
     size_t n = 0;
     status->changed = mem_zalloc(mounts->n_roots + 1, sizeof *status->changed);
     for (size_t i = 0; status->changed && i < mounts->n_roots; i++)
-        if (is_changed(&mounts->roots[i]))
+        if (is_changed(mounts, &mounts->roots[i]))
             status->changed[n++] = mounts->roots[i].path;
     return status->changed ? 0 : -ENOMEM;
 }

@@ -145,7 +145,7 @@ static void test_new_workers_die(void **state)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         kill_new_workers(&b, old, n_old);
     }
-    for (int i = 0; i < 200 && status != 4; i++) {
+    for (int i = 0; i < 40 && status != 4; i++) {
         status = reload(&b);
         if (status != 4) { /* it was too late: the new ones are the old ones now */
             kill(killer, SIGKILL);
