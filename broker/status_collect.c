@@ -81,9 +81,13 @@ static int collect_processes(struct status *status, const struct supervisor *s)
                 .role = "opener", .index = i, .pid = workers->pool.pids[i], .ready = true
             };
     status->n_processes = (size_t)(p - status->processes);
-    for (size_t i = 0; i < status->n_processes; i++)
-        if (status->processes[i].pid)
-            read_process(&status->processes[i]);
+    for (size_t i = 0; i < status->n_processes; i++) {
+        struct status_process *q = &status->processes[i];
+        if (q->pid)
+            read_process(q);
+        if (strcmp(q->role, "supervisor") != 0 && strcmp(q->role, "worker") != 0)
+            q->ready = q->seccomp != 0; /* the last step of its confinement */
+    }
     return 0;
 }
 

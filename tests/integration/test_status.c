@@ -153,7 +153,7 @@ static void test_confinement(void **state)
     pid_t workers[8];
     broker_prepare(&b);
     broker_start(&b, "allow user:2001 read @/pub/**\n", "workers 1");
-    WAIT_FOR(strstr(status_json(&b), "\"role\":\"opener\""));
+    WAIT_FOR(strstr(status_json(&b), "\"role\":\"opener\"") && !strstr(said, "\"ready\":false"));
     assert_int_equal(expect_processes(&b), 3); /* supervisor, worker, and a slow opener that waits */
     assert_int_equal(broker_workers(&b, workers, 8), 1);
     assert_non_null(strstr(said, "\"role\":\"worker\",\"index\":0,"));
@@ -168,7 +168,7 @@ static void test_confinement(void **state)
     /* another policy needs other processes */
     broker_write_policy(&b, "allow user:2001 read,write,list @/pub/** as=caller\n");
     assert_int_equal(ASK(&b, "reload\0"), 0);
-    WAIT_FOR(strstr(status_json(&b), "\"role\":\"opener\""));
+    WAIT_FOR(strstr(status_json(&b), "\"role\":\"opener\"") && !strstr(said, "\"ready\":false"));
     assert_int_equal(expect_processes(&b), 4);
     assert_non_null(strstr(said, "\"role\":\"sealer\""));
     assert_non_null(strstr(said, "\"setgid\",\"setuid\""));
