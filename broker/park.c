@@ -113,7 +113,7 @@ static bool take_up(struct worker *worker, struct parked *p)
 static bool answer_timeout(struct worker *worker, struct parked *p)
 {
     struct connection *connection = p->connection;
-    int err = request_answer(worker, connection, p->message, p->len, ETIMEDOUT, "timeout");
+    int err = request_time_out(worker, connection, p->message, p->len, &p->sender);
     forget(worker, p);
     if (err < 0) {
         connection_close(worker, connection);

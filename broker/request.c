@@ -177,11 +177,16 @@ static bool is_slow(const struct worker *worker, const struct request *request)
 }
 
 /*
- * Entry i turned out to be slow: the whole request begins anew elsewhere. False, unless what came before it
- * has left something behind that must not be done twice: then this entry is to be asked for again.
+ * Entry i turned out to be slow: the whole request begins anew elsewhere. False, unless it has been there, or
+ * what came before it has left something behind that must not be done twice: then this entry is to be asked
+ * for again.
  */
 static bool be_slow(struct worker *worker, struct request *request, unsigned i)
 {
+    if (worker->late) {
+        refuse_entry(&worker->exchanges[i], ETIMEDOUT, "timeout");
+        return true;
+    }
     if (!has_effects(worker, request)) {
         close_all(worker, i);
         leave(worker, request);
@@ -218,7 +223,7 @@ static int serve_entries(struct worker *worker, struct connection *connection, s
 {
     unsigned count = request->header.count;
     decode_entries(worker, request, reader);
-    if (is_slow(worker, request))
+    if (!worker->late && is_slow(worker, request))
         return -EINPROGRESS;
     if (worker->job < 0 && has_effects(worker, request) && !enter(worker, request))
         return -ESTALE;
@@ -344,6 +349,22 @@ int request_answer(struct worker *worker, struct connection *connection, const u
     err = send_results(worker, connection, &request);
     request_audit(worker, connection, &request);
     return err;
+}
+
+int request_time_out(struct worker *worker, struct connection *connection, const uint8_t *message, size_t len,
+                     const struct ucred *sender)
+{
+    struct wire_header header;
+    if (wire_decode_header(message, len, &header) == 0 && header.count > 1 &&
+        !request_has_effects(message, len)) {
+        memcpy(worker->in, message, len);
+        worker->late = true;
+        int err = request_serve(worker, connection, len, sender);
+        worker->late = false;
+        if (err != -ESTALE)
+            return err;
+    }
+    return request_answer(worker, connection, message, len, ETIMEDOUT, "timeout");
 }
 
 void request_abandon(struct worker *worker, struct connection *connection, const uint8_t *message, size_t len)

@@ -22,6 +22,12 @@ int request_serve(struct worker *worker, struct connection *connection, size_t l
  */
 int request_answer(struct worker *worker, struct connection *connection, const uint8_t *message, size_t len,
                    int error, const char *reason);
+/*
+ * A slow opener had its time: ETIMEDOUT for what is slow of the request, and its answer for the rest (or,
+ * when something may have been left behind, ETIMEDOUT for all). As request_answer().
+ */
+int request_time_out(struct worker *worker, struct connection *connection, const uint8_t *message, size_t len,
+                     const struct ucred *sender);
 /* Its client is gone: nobody is answered, but the record is written. */
 void request_abandon(struct worker *worker, struct connection *connection, const uint8_t *message,
                      size_t len);

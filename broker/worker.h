@@ -89,7 +89,8 @@ struct worker {
     char label[WORKER_LABEL_MAX];
     struct policy_subject subject; /* the client's, and what narrows it now */
     struct parked_list parked;     /* of them, those that a slow opener works for */
-    int job;                       /* in a slow opener: the one at hand; else -1 */
+    bool late; /* the request at hand waited long enough: what is slow of it is ETIMEDOUT */
+    int job;   /* in a slow opener: the one at hand; else -1 */
     int epoll;
     int reserve; /* a descriptor to give up when accept(2) says EMFILE */
     bool draining;

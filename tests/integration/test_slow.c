@@ -68,7 +68,6 @@ static void test_server(void **state)
     fuse_server_abort(&fs);
     assert_int_not_equal(child_wait(pid), 0);
     fuse_server_stop(&fs);
-    assert_int_equal(access(at(&b, "fuse/fast"), F_OK), -1);
     broker_end(&b);
     b.dir[0] = '\0';
 }
@@ -106,9 +105,7 @@ static void test_served(void **state)
     assert_int_equal(st.st_mode, S_IFREG | 0640);
     assert_int_equal(st.st_size, 0);
     others_end(bob);
-    assert_int_equal(audit_count(&b, "\"decision\":\"allowed\"", "/fuse/fast\""), 3);
     assert_int_equal(audit_count(&b, "\"decision\":\"allowed\"", "/fuse/later\""), 3);
-    expect_timeouts(0);
     finish();
 }
 
@@ -415,6 +412,9 @@ static void ask_in_advance(struct client_env *env)
     const char *slow[] = { at(env->broker, "fuse/slow-open") };
     const char *fast[] = { at(env->broker, "pub/a") };
     int sock = connect_patiently(env->broker);
+    const char *both[] = { fast[0], slow[0] };
+    send_open(sock, 0, both, 2); /* each has its own answer */
+    expect_reply(sock, 0, (int[]){ 0, ETIMEDOUT }, 2);
     send_open(sock, 1, slow, 1);
     send_open(sock, 2, fast, 1);
     expect_reply(sock, 1, (int[]){ ETIMEDOUT }, 1);
@@ -432,7 +432,7 @@ static void test_pipelined(void **state)
     pid_t bob = others_begin();
     as_user(&b, ALICE, ask_in_advance, NULL);
     others_end(bob);
-    expect_timeouts(2);
+    expect_timeouts(3);
     finish();
 }
 
