@@ -62,6 +62,9 @@ default workers 0 '0 or'
 default audit-required no 'default .Cm no'
 default max-connections 0 '0, the default'
 default max-connections-per-user 256 'Default 256'
+default max-requests-per-second-per-user 0 'Default 0: no limit'
+default open-timeout 5 'default 5'
+default slow-openers 32 'default 32'
 default require-confinement no 'default .Cm no'
 
 # Every error that libfob(3) names is one that the protocol page, or open(2), has; every function of fob.h stands in libfob(3).
@@ -69,9 +72,22 @@ default require-confinement no 'default .Cm no'
 for function in $(sed -n 's/^.*[ *]\(fob_[a-z_]*\)(.*/\1/p' client/fob.h | sort -u); do
     holds "libfob(3) does not describe $function" grep -q "^\.Fn $function" man/libfob.3
 done
-for reason in $(grep -ohE '(reason = |, |reason\) = )"[a-z]+"\)?;' broker/opener.c broker/verify.c broker/request.c broker/connection.c |
+for reason in $(grep -ohE '((reason = |, |reason\) = )"[a-z]+"\)?;|reason = "[a-z]+")' broker/opener.c broker/verify.c broker/request.c broker/connection.c broker/park.c |
     grep -oE '"[a-z]+"' | tr -d '"' | sort -u); do
     holds "fobd(8) does not name the reason $reason" grep -q "^\.Ql $reason\|, .*$reason" man/fobd.8
 done
+# fob(7): every promise and non-promise names tests, and every test that it names exists and is run.
+sed -n '/^\.Sh SECURITY/,$p' man/fob.7 >"$tmp/security"
+awk '/^\.It/ { item = NR } / in test_[a-z_]*\.c/ { item = 0 }
+    (/^\.It/ || /^\.El/) && last { print last } { last = item }' "$tmp/security" >"$tmp/untested"
+holds "fob(7): without a test: item $(tr '\n' ' ' <"$tmp/untested")of SECURITY CONSIDERATIONS" test ! -s "$tmp/untested"
+sed -n 's/^Tests*: //; s/;$//; s/, / /g; s/^\(test_.*\) in \(test_[a-z_]*\.c\)$/\2 \1/p' "$tmp/security" >"$tmp/named"
+holds "fob(7) names no tests" test -s "$tmp/named"
+while read -r file names; do
+    for name in $names; do
+        holds "fob(7): there is no $name in $file" grep -q "^static void $name(void" "tests/integration/$file"
+        holds "fob(7): $file does not run $name" grep -q "^ .*[(]${name}[,)]" "tests/integration/$file"
+    done
+done <"$tmp/named"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
