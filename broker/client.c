@@ -70,6 +70,7 @@ static struct client *client_new(struct clients *clients, const struct peer *pee
         .n_groups = peer->n_groups,
         .user = policy_find_user(clients->policy, peer->uid),
     };
+    client->narrows = clients->narrow && policy_narrows(clients->policy, &client->subject);
     client->user = user_ref(clients, peer->uid);
     if (!client->user) {
         client_free(clients, client);

@@ -25,11 +25,13 @@ struct client {
     unsigned refs;
     struct user *user;
     struct policy_subject subject; /* .groups is owned here */
+    bool narrows;                  /* its executable, unit and cgroup matter */
 };
 
 enum { CLIENT_BUCKETS = 256 };
 struct clients {
     const struct policy *policy;
+    bool narrow; /* the policy has rules with exe:, unit: or cgroup: */
     struct client *by_identity[CLIENT_BUCKETS];
     struct user *by_uid[CLIENT_BUCKETS];
 };

@@ -17,7 +17,7 @@
 #include "../common/msg.h"
 #include "../common/util.h"
 
-enum { CHANNELS_MAX = 256, REPLY_TIMEOUT_MS = 1000 };
+enum { CHANNELS_MAX = 512, REPLY_TIMEOUT_MS = 1000 };
 
 /* nonce: of one worker. An answer that its predecessor in the slot did not wait for, about another client,
  * never looks like its own, however many questions that one had asked. */

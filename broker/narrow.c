@@ -35,18 +35,19 @@ static const char *find_label(struct worker *worker, const struct connection *co
     return *worker->label ? worker->label : NULL;
 }
 
-void narrow_subject(struct worker *worker, const struct connection *connection)
+void narrow_subject(struct worker *worker, const struct connection *connection, bool is_asked)
 {
     const struct policy_needs *needs = &worker->setup->generation->needs;
     worker->subject = connection->client->subject;
-    if (needs->narrow && worker->setup->identity)
+    worker->narrowed = is_asked && connection->client->narrows;
+    if (worker->narrowed && worker->job < 0)
         ask(worker, connection, &worker->identity);
-    if (needs->narrow) {
+    if (worker->narrowed) {
         worker->subject.exe = worker->identity.has_exe ? worker->identity.exe : NULL;
         worker->subject.unit = worker->identity.has_unit ? worker->identity.unit : NULL;
         worker->subject.cgroup = worker->identity.has_cgroup ? worker->identity.cgroup : NULL;
     }
-    if (needs->label)
+    if (is_asked && needs->label)
         worker->subject.label = find_label(worker, connection);
 }
 
@@ -54,7 +55,7 @@ bool narrow_is_same(struct worker *worker, const struct connection *connection)
 {
     static struct identity now;
     const struct identity *then = &worker->identity;
-    if (!worker->setup->generation->needs.narrow || !worker->setup->identity || !then->has_exe)
+    if (!worker->narrowed || !then->has_exe)
         return true;
     ask(worker, connection, &now);
     return now.has_exe && now.exe_dev == then->exe_dev && now.exe_ino == then->exe_ino &&

@@ -174,6 +174,8 @@ static int settle_flags(int fd, uint32_t flags)
 static int give(struct opener_result *res, int fd)
 {
     res->fd = fd;
+    res->error = 0; /* an earlier round's */
+    res->reason = "rule";
     return 0;
 }
 
@@ -362,7 +364,11 @@ static int pin_through_links(struct opener *o, const struct opener_request *rq)
         .flags = (uint64_t)(O_PATH | O_CLOEXEC | (rq->flags & WIRE_NOFOLLOW ? O_NOFOLLOW : 0)),
         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (o->may_wait ? 0 : RESOLVE_CACHED),
     };
-    long fd = syscall(SYS_openat2, o->generation->mounts.slash, rq->path + 1, &how, sizeof how);
+    long fd;
+    int tries = o->may_wait ? RACE_ROUNDS : 1;
+    do /* EAGAIN: somebody renamed anything while `..` was walked */
+        fd = syscall(SYS_openat2, o->generation->mounts.slash, rq->path + 1, &how, sizeof how);
+    while (fd < 0 && errno == EAGAIN && --tries);
     return fd < 0 ? -errno : (int)fd;
 }
 

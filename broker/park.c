@@ -52,7 +52,7 @@ static int send_job(struct worker *worker, const struct parked *p)
 {
     static uint8_t bytes[sizeof(struct park_job) + WIRE_MAX_MESSAGE];
     struct park_job head = { .job = (uint32_t)p->job, .len = (uint32_t)p->len, .sender = p->sender };
-    if (worker->setup->generation->needs.narrow)
+    if (worker->narrowed)
         head.identity = worker->identity;
     memcpy(bytes, &head, sizeof head);
     memcpy(bytes + sizeof head, p->message, p->len);
@@ -73,7 +73,7 @@ int park(struct worker *worker, struct connection *connection, size_t len, const
     if (job < 0)
         return job;
     struct parked *p = mem_zalloc(1, sizeof *p + len);
-    int err = p ? connection_ignore(worker, connection) : -ENOMEM;
+    int err = p ? 0 : -ENOMEM;
     if (err == 0) {
         *p = (struct parked){
             .connection = connection,
@@ -94,7 +94,7 @@ int park(struct worker *worker, struct connection *connection, size_t len, const
     list_add(&worker->parked, p);
     connection->parked = p;
     connection->lent = true;
-    return 0;
+    return connection_ignore(worker, connection); /* else it is closed, and the job with it */
 }
 
 /* ---- and back ---- */

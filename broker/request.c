@@ -109,7 +109,7 @@ static size_t encode_results(struct worker *worker, const struct request *reques
     for (unsigned i = 0; i < header.count; i++) {
         const struct opener_result *result = &worker->exchanges[i].result;
         struct wire_result wire = { result->error, result->rule ? result->rule->number : 0, WIRE_NO_FD };
-        if (result->fd >= 0) {
+        if (result->fd >= 0 && result->error == 0) {
             wire.fd_index = (uint32_t)*n_fds;
             fds[(*n_fds)++] = result->fd;
         }
@@ -313,12 +313,9 @@ static void admit(struct worker *worker, struct connection *connection, struct r
     } else if (worker->setup->config->audit_required && !audit_works(worker->setup->audit)) {
         request->error = EACCES;
         request->reason = "audit";
-    } else if (!is_within_rate(worker, connection, request)) {
-        board_add(&worker->counters->over_quota, request->header.count);
-        request->error = EAGAIN;
-        request->reason = "quota";
-    } else if (request->header.type == WIRE_OPEN &&
-               !connection_has_room(worker, connection, request->header.count)) {
+    } else if (!is_within_rate(worker, connection, request) ||
+               (request->header.type == WIRE_OPEN &&
+                !connection_has_room(worker, connection, request->header.count))) {
         board_add(&worker->counters->over_quota, request->header.count);
         request->error = EAGAIN;
         request->reason = "quota";
@@ -392,8 +389,8 @@ static int park_or_refuse(struct worker *worker, struct connection *connection, 
                           const struct ucred *sender)
 {
     int err = park(worker, connection, len, sender);
-    if (err == 0)
-        return -EINPROGRESS;
+    if (connection->parked)
+        return err < 0 ? err : -EINPROGRESS;
     board_add(&worker->counters->over_quota, 1);
     return request_answer(worker, connection, worker->in, len, EAGAIN, "quota");
 }
@@ -413,7 +410,7 @@ int request_serve(struct worker *worker, struct connection *connection, size_t l
     clock_gettime(CLOCK_MONOTONIC, &request.begin);
     request.now = time(NULL);
     admit(worker, connection, &request, sender);
-    narrow_subject(worker, connection);
+    narrow_subject(worker, connection, request.header.type != WIRE_HELLO && !request.error);
     switch (request.header.type) {
     case WIRE_LIST:
         return serve_list(worker, connection, &request);

@@ -123,6 +123,13 @@ static unsigned count_alive(const struct slow_pool *pool)
     return n;
 }
 
+void slow_pool_renew(struct slow_pool *pool)
+{
+    for (unsigned i = 0; i < pool->max; i++)
+        if (pool->pids[i])
+            kill(pool->pids[i], SIGKILL);
+}
+
 static unsigned count_free(const struct slow_pool *pool, const struct jobs *jobs)
 {
     unsigned at = 0, busy = 0;

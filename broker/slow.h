@@ -35,6 +35,8 @@ void slow_pool_top_up(struct slow_pool *pool, const struct jobs *jobs, uint32_t 
                       slow_fork_fn *start, void *data);
 /* Was it one of these? */
 bool slow_pool_reaped(struct slow_pool *pool, struct jobs *jobs, pid_t pid, int status);
+/* All are killed, and others take their place: what they were at is answered by a closed connection. */
+void slow_pool_renew(struct slow_pool *pool);
 /* All workers look after their jobs. */
 void slow_pool_wake(const struct slow_pool *pool);
 void slow_pool_close_fds(struct slow_pool *pool);

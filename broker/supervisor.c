@@ -269,7 +269,8 @@ static void kill_hung(struct supervisor *s)
 
 static void start_openers(struct supervisor *s)
 {
-    if (s->reign->workers.wants_opener && s->hung_at == INT64_MAX)
+    if (s->reign->workers.wants_opener &&
+        /* NOLINT: there is one while the loop runs */ s->hung_at == INT64_MAX)
         s->hung_at = supervisor_now_ms() + LOOK_MS;
     if (s->reign->workers.started && !s->stop_deadline)
         workers_start_openers(&s->reign->workers);

@@ -65,6 +65,7 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup)
     worker->predecessor = setup->predecessor;
     worker->counters = board_counters(setup->board, setup->slot);
     worker->clients.policy = setup->generation->policy;
+    worker->clients.narrow = setup->generation->needs.narrow;
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (worker->epoll < 0)
         return -errno;
@@ -240,7 +241,11 @@ void worker_wake_other(const struct worker *worker, unsigned slot)
 {
     const uint64_t one = 1;
     int fd = worker->setup->wakes[slot % worker->setup->workers];
-    if (write(fd, &one, sizeof one) < 0 && errno != EAGAIN)
+    ssize_t n;
+    do
+        n = write(fd, &one, sizeof one);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno != EAGAIN)
         log_error("a worker cannot be woken: %s", strerror(errno));
 }
 

@@ -87,6 +87,7 @@ struct worker {
     struct connection *connections; /* all of them */
     struct identity identity;       /* of who asked the request at hand, if the policy needs it */
     char label[WORKER_LABEL_MAX];
+    bool narrowed;                 /* identity is that of who asked the request at hand */
     struct policy_subject subject; /* the client's, and what narrows it now */
     struct parked_list parked;     /* of them, those that a slow opener works for */
     bool late; /* the request at hand waited long enough: what is slow of it is ETIMEDOUT */

@@ -37,6 +37,18 @@ static void restart_plan(struct restart *restart, int64_t now)
 
 /* ---- children ---- */
 
+unsigned workers_askers(const struct workers *workers)
+{
+    return workers->n + workers->pool.max;
+}
+
+static void close_identities(struct workers *workers, int keep)
+{
+    for (int i = 0; i < (int)workers_askers(workers); i++)
+        if (i != keep)
+            fd_close(workers->identities[i].sock);
+}
+
 void workers_close_fds(struct workers *workers, int keep)
 {
     for (int i = 0; i < (int)workers->n; i++) {
@@ -44,9 +56,9 @@ void workers_close_fds(struct workers *workers, int keep)
         if (i == keep)
             continue;
         fd_close(workers->channels[i].sock);
-        fd_close(workers->identities[i].sock);
         fd_close(workers->predecessors[i]);
     }
+    close_identities(workers, keep);
     if (keep < 0)
         slow_pool_close_fds(&workers->pool);
 }
@@ -89,9 +101,9 @@ static pid_t start_opener(void *data, unsigned index)
     for (unsigned i = 0; i < workers->n; i++) {
         fd_close(workers->slots[i].control);
         fd_close(workers->channels[i].sock);
-        fd_close(workers->identities[i].sock);
         fd_close(workers->predecessors[i]);
     }
+    close_identities(workers, (int)(workers->n + index));
     struct worker_setup setup = workers->setup;
     setup.close_private(setup.supervisor, setup.generation);
     fd_close(setup.listener);
@@ -99,7 +111,7 @@ static pid_t start_opener(void *data, unsigned index)
     setup.slot = opener_slot(&workers->setup, index);
     setup.control = setup.predecessor = -1;
     setup.sealer = NULL;
-    setup.identity = NULL;
+    setup.identity = &workers->identities[workers->n + index];
     setup.slow_queue = workers->pool.queue[1];
     fd_close(workers->pool.queue[0]);
     _exit(slow_run(&setup));
@@ -144,10 +156,11 @@ static int start_worker(struct workers *workers, unsigned slot, int64_t now)
 /* Without it exe:, unit: and cgroup: are not known: allows do not match, denies do. */
 static void start_identity(struct workers *workers, int64_t now)
 {
-    for (unsigned i = 0; i < workers->n; i++)
+    for (unsigned i = 0; i < workers_askers(workers); i++)
         workers->identities[i].sock = fd_close(workers->identities[i].sock);
+    slow_pool_renew(&workers->pool); /* their channels have ended */
     restart_began(&workers->identity_restart, now);
-    pid_t pid = identity_start(workers->identities, workers->n, workers->setup.plan);
+    pid_t pid = identity_start(workers->identities, workers_askers(workers), workers->setup.plan);
     if (pid > 0)
         workers->identity = pid;
     else
@@ -215,10 +228,12 @@ int workers_start(struct workers *workers, const struct worker_setup *setup, con
     workers->wants_opener = true; /* one is to be there before it is needed */
     for (unsigned i = 0; i < workers->n; i++) {
         workers->predecessors[i] = predecessors ? predecessors[i] : -1;
-        workers->slots[i].control = workers->channels[i].sock = workers->identities[i].sock = -1;
+        workers->slots[i].control = workers->channels[i].sock = -1;
         workers->slots[i].restart.at = INT64_MAX;
     }
     int err = slow_pool_init(&workers->pool, setup->openers, workers->n);
+    for (unsigned i = 0; i < workers_askers(workers); i++)
+        workers->identities[i].sock = -1;
     workers->setup.wakes = workers->pool.wakes;
     if (err < 0)
         return err;
@@ -463,7 +478,7 @@ void workers_deinit(struct workers *workers)
         kill(workers->sealer, SIGKILL); /* it holds nothing that could be lost */
     if (workers->identity)
         kill(workers->identity, SIGKILL);
-    for (unsigned i = 0; i < workers->n; i++)
+    for (unsigned i = 0; i < workers_askers(workers); i++)
         workers->identities[i].sock = fd_close(workers->identities[i].sock);
     slow_pool_deinit(&workers->pool);
     await_deaths(workers);

@@ -39,9 +39,9 @@ struct workers {
     struct restart sealer_restart;
     pid_t identity; /* 0: none */
     struct restart identity_restart;
-    struct identity_channel identities[WORKERS_MAX];
-    struct slow_pool pool;         /* slow openers */
-    bool wants_opener;             /* a worker gave one something to do */
+    struct identity_channel identities[WORKERS_MAX + JOBS_MAX]; /* workers', then openers' */
+    struct slow_pool pool;                                      /* slow openers */
+    bool wants_opener;                                          /* a worker gave one something to do */
     int predecessors[WORKERS_MAX]; /* sockets that a worker's connections come from, or -1 */
     bool started;                  /* all were ready once */
     bool failed;                   /* one could not start at all */
@@ -81,6 +81,8 @@ void workers_kill(struct workers *workers);
 /* In a forked child: closes what is open for these processes here, but for the channel of worker `keep` (or
  * -1). */
 void workers_close_fds(struct workers *workers, int keep);
+/* How many processes may ask the identity helper. */
+unsigned workers_askers(const struct workers *workers);
 void workers_deinit(struct workers *workers);
 
 #endif

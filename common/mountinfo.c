@@ -81,6 +81,8 @@ int mountinfo_each(mountinfo_fn *fn, void *data)
     while (err == 0 && getline(&line, &size, in) > 0)
         if (parse_line(line, &mount))
             err = fn(&mount, data);
+    if (err == 0 && !feof(in)) /* half a table would hide pseudo file systems from the policy */
+        err = -EIO;
     free(line);
     if (in)
         fclose(in);

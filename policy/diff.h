@@ -115,7 +115,7 @@ static inline uint32_t slot_of_rule(const struct diff_rule *rule)
 size_t term_members(const struct term *term);
 struct term term_member(const struct term *term, size_t i);
 /* "user:bob+group:adm": a word, quoted where it must be. */
-void put_who(FILE *out, const struct term *terms, size_t n);
+int put_who(FILE *out, const struct term *terms, size_t n);
 
 /* ---- diff_cells.c ---- */
 

@@ -28,8 +28,9 @@ int lines_add(struct diff_lines *lines, char sign, const struct term *terms, siz
     FILE *memory = open_memstream(&line.subject, &size);
     if (!memory)
         return -ENOMEM;
-    put_who(memory, terms, n);
-    int err = fclose(memory) == 0 ? 0 : -ENOMEM;
+    int err = put_who(memory, terms, n);
+    if (fclose(memory) != 0)
+        err = -ENOMEM;
     memory = err == 0 ? open_memstream(&line.text, &size) : NULL;
     if (memory) {
         fprintf(memory, "%c %s %s ", sign, line.subject, rights);
@@ -119,7 +120,7 @@ static void put_options(FILE *out, const struct ast_rule *ast_rule)
         fprintf(out, " log=%s", logs[rule->log]);
 }
 
-static void put_changed_options(FILE *out, const struct diff_rule *old)
+static int put_changed_options(FILE *out, const struct diff_rule *old)
 {
     const struct ast_rule *rules[] = { old->rule, old->twin->rule };
     char shown[512];
@@ -129,14 +130,18 @@ static void put_changed_options(FILE *out, const struct diff_rule *old)
         char *text = NULL;
         size_t len = 0;
         FILE *memory = open_memstream(&text, &len);
-        if (memory) {
-            put_options(memory, rules[i]);
-            fclose(memory);
+        if (!memory)
+            return -ENOMEM;
+        put_options(memory, rules[i]);
+        if (fclose(memory) != 0) {
+            free(text);
+            return -ENOMEM;
         }
         fprintf(out, "%s%s", i ? " ->" : "", text && len ? text : " defaults");
         free(text);
     }
     fputc('\n', out);
+    return 0;
 }
 
 static int compare_twins(const void *a, const void *b)
@@ -158,10 +163,11 @@ static int write_options(const struct diff *diff, FILE *out)
             changed[n++] = rule;
     }
     qsort(changed, n, sizeof *changed, compare_twins);
-    for (size_t i = 0; i < n; i++)
-        put_changed_options(out, changed[i]);
+    int err = 0;
+    for (size_t i = 0; err == 0 && i < n; i++)
+        err = put_changed_options(out, changed[i]);
     free(changed);
-    return (int)n;
+    return err < 0 ? err : (int)n;
 }
 
 /* ---- the whole ---- */

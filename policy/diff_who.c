@@ -243,7 +243,7 @@ static bool stands_before(const struct term *terms, size_t i)
     return false;
 }
 
-void put_who(FILE *out, const struct term *terms, size_t n)
+int put_who(FILE *out, const struct term *terms, size_t n)
 {
     static const uint8_t order[] = { TERM_SET,  TERM_USER,   TERM_GROUP, TERM_EXE,
                                      TERM_UNIT, TERM_CGROUP, TERM_LABEL };
@@ -252,7 +252,7 @@ void put_who(FILE *out, const struct term *terms, size_t n)
     FILE *memory = open_memstream(&text, &len);
     const char *plus = "";
     if (!memory)
-        return;
+        return -ENOMEM;
     for (size_t k = 0; k < ARRAY_SIZE(order); k++)
         for (size_t i = 0; i < n; i++)
             if (terms[i].kind == order[k] && !stands_before(terms, i)) {
@@ -261,7 +261,9 @@ void put_who(FILE *out, const struct term *terms, size_t n)
                 plus = "+";
             }
     fputs(*plus ? "" : "any", memory);
-    if (fclose(memory) == 0)
+    int err = fclose(memory) == 0 ? 0 : -ENOMEM;
+    if (err == 0)
         quote_word(out, text, len);
     free(text);
+    return err;
 }

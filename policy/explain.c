@@ -287,6 +287,8 @@ enum policy_answer policy_explain(const struct policy *policy, const char *subje
         policy, policy_who_subject(who), policy_rights_by_text(rights), path, strlen(path), now, out,
     };
     enum policy_answer answer = decide(&q);
+    if (answer == POLICY_BAD_QUESTION)
+        fputs("out of memory\n", errors);
     policy_who_free(who);
     return answer;
 }

@@ -185,13 +185,25 @@ static bool has_uid(const struct snapshot *s, uid_t uid)
     return false;
 }
 
+/* NULL is the end of the database, or it could not be read: a list that lacks members is worse than none. */
+static int database_error(void)
+{
+    static const int real[] = { EINTR, EIO, EMFILE, ENFILE, ENOMEM, ERANGE };
+    for (size_t i = 0; i < ARRAY_SIZE(real); i++)
+        if (errno == real[i])
+            return -errno;
+    return 0;
+}
+
 static int list_all(struct snapshot *s)
 {
     const struct passwd *pw;
     int err = 0;
     source->rewind_users();
-    while (err == 0 && (pw = source->next_user()))
+    while (err == 0 && (errno = 0, pw = source->next_user()))
         err = add_user(s, pw);
+    if (err == 0)
+        err = database_error();
     source->end_users();
     return err;
 }
@@ -200,9 +212,13 @@ static int list_users(struct snapshot *s, bool all, const uid_t *extra, size_t n
 {
     const struct passwd *pw;
     int err = all ? list_all(s) : 0;
-    for (size_t i = 0; err == 0 && i < n_extra; i++)
-        if (!has_uid(s, extra[i]) && (pw = source->user_by_id(extra[i])))
-            err = add_user(s, pw);
+    for (size_t i = 0; err == 0 && i < n_extra; i++) {
+        if (has_uid(s, extra[i]))
+            continue;
+        errno = 0;
+        pw = source->user_by_id(extra[i]);
+        err = pw ? add_user(s, pw) : database_error();
+    }
     return err;
 }
 
@@ -240,9 +256,11 @@ static int list_groups(struct snapshot *s)
     const struct group *group;
     int err = index_names(s);
     source->rewind_groups();
-    while (err == 0 && (group = source->next_group()))
+    while (err == 0 && (errno = 0, group = source->next_group()))
         for (char **member = group->gr_mem; err == 0 && member && *member; member++)
             err = join(s, *member, group->gr_gid);
+    if (err == 0)
+        err = database_error();
     source->end_groups();
     return err;
 }

@@ -258,6 +258,7 @@ static struct shared_subjects *share(struct parser *parser, const struct word *w
     bool grounded = true;
     const struct subjects *subjects = parse_new(parser, word, &grounded);
     struct shared_subjects *s = subjects ? mem_zalloc(1, sizeof *s) : NULL;
+    parser->out_of_memory |= subjects && !s;
     if (!s)
         return NULL;
     *s = (struct shared_subjects){ *bucket, word->text, word->len, hash, !grounded, subjects };

@@ -133,6 +133,9 @@ struct policy_subject {
 /* NULL when unknown, or when this policy never needs to know (no %u, %h, deny by group). O(log users). */
 const struct policy_user *policy_find_user(const struct policy *policy, uid_t uid);
 
+/* Could a rule with exe:, unit: or cgroup: match the subject, whatever these are for it? O(rules). */
+bool policy_narrows(const struct policy *policy, const struct policy_subject *subject);
+
 /* Working memory of one thread for one policy: policy_scratch_new() NULL = no memory. */
 struct policy_scratch *policy_scratch_new(const struct policy *policy);
 void policy_scratch_free(struct policy_scratch *scratch);

@@ -139,3 +139,37 @@ bool subjects_match(const struct subjects *subjects, const struct policy_subject
             return true;
     return false;
 }
+
+static bool narrows(const struct term *term)
+{
+    if (term->kind == TERM_EXE || term->kind == TERM_UNIT || term->kind == TERM_CGROUP)
+        return true;
+    for (size_t i = 0; term->kind == TERM_SET && i < term->set->n_terms; i++)
+        if (narrows(&term->set->terms[i]))
+            return true;
+    return false;
+}
+
+/* As a deny counts: with the groups of the user database too. */
+static bool conj_narrows(const struct conj *conj, const struct policy_subject *subject)
+{
+    bool some = false;
+    for (size_t i = 0; i < conj->n_terms; i++) {
+        bool is_narrow = narrows(&conj->terms[i]);
+        some |= is_narrow;
+        if (!is_narrow && !term_matches(&conj->terms[i], subject, true))
+            return false;
+    }
+    return some;
+}
+
+bool policy_narrows(const struct policy *policy, const struct policy_subject *subject)
+{
+    for (size_t i = 0; i < policy->ast.n_rules; i++) {
+        const struct subjects *subjects = policy->ast.rules[i].subjects;
+        for (size_t j = 0; j < subjects->n_conjs; j++)
+            if (conj_narrows(&subjects->conjs[j], subject))
+                return true;
+    }
+    return false;
+}

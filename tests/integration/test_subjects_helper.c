@@ -146,7 +146,8 @@ static int timed(const struct subject *s, int wanted)
     return (int)((now_us() - begin) / 1000);
 }
 
-/* Each request of such a policy, whoever's, waits a second, and its worker with it: then nothing is known. */
+/* Each request of a user whom such a rule may concern waits a second, and its worker with it: then nothing is
+ * known. Nobody else's does. */
 static void test_helper_stopped(void **state)
 {
     (void)state;
@@ -157,7 +158,7 @@ static void test_helper_stopped(void **state)
     assert_true(timed(&alice, 0) < SECOND_MS);
     kill(helper(), SIGSTOP);
     assert_in_range(timed(&alice, EACCES), SECOND_MS, PATIENT_MS);
-    assert_in_range(timed(&bob, 0), SECOND_MS, PATIENT_MS);
+    assert_true(timed(&bob, 0) < SECOND_MS);
     int64_t began = now_us();
     assert_int_equal(subject_do(&alice, SUBJECT_SEND, "pub/a"), 0);
     assert_int_equal(subject_do(&bob, SUBJECT_SEND, "pub/a"), 0);

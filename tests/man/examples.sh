@@ -277,9 +277,12 @@ mkdir $tmp/mnt
 says "reload" 0 "is in force" "$fobctl" reload
 if mount -t tmpfs tmpfs $tmp/mnt 2>/dev/null; then
     echo mounted >$tmp/mnt/file
-    says "a mount made later" 1 "" cat_as_daemon $tmp/mnt/file
-    says "reload" 0 "is in force" "$fobctl" reload
-    says "a mount after a reload" 0 "mounted" cat_as_daemon $tmp/mnt/file
+    i=0
+    until [ "$(cat_as_daemon $tmp/mnt/file 2>/dev/null)" = mounted ] || [ $i = 50 ]; do
+        i=$((i + 1))
+        sleep 0.1
+    done
+    says "a mount made later" 0 "mounted" cat_as_daemon $tmp/mnt/file
     umount -l $tmp/mnt
 fi
 
