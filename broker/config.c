@@ -76,6 +76,8 @@ int config_init(struct config *config, bool privileged)
 {
     *config = (struct config){
         .socket = { .mode = 0666, .gid = (gid_t)-1 },
+        .stream = { .mode = 0666, .gid = (gid_t)-1, },
+        .datagram = { .mode = 0666, .gid = (gid_t)-1, },
         .control = { .mode = 0600, .gid = (gid_t)-1 },
         .control_is_default = true,
         .control_gid = (gid_t)-1,
@@ -92,12 +94,27 @@ int config_init(struct config *config, bool privileged)
     return err < 0 ? err : set(&config->policy, CONFIG_DEFAULT_POLICY);
 }
 
-/* Beside a socket that is not the system's: two brokers are not to fight for one name. */
-int config_place_control(struct config *config)
+static int place(struct config_socket *socket, bool is_system, const char *path)
 {
-    if (!config->control_is_default || !config->socket.path)
+    if (socket->is_said)
         return 0;
-    if (strcmp(config->socket.path, CONFIG_DEFAULT_SOCKET) == 0)
+    if (is_system)
+        return set(&socket->path, path);
+    free(socket->path);
+    socket->path = NULL;
+    return 0;
+}
+
+/* Beside a socket that is not the system's: two brokers are not to fight for one name. */
+int config_place_sockets(struct config *config)
+{
+    bool is_system = config->socket.path && strcmp(config->socket.path, CONFIG_DEFAULT_SOCKET) == 0;
+    int err = place(&config->stream, is_system, CONFIG_DEFAULT_STREAM);
+    if (err == 0)
+        err = place(&config->datagram, is_system, CONFIG_DEFAULT_DATAGRAM);
+    if (err < 0 || !config->control_is_default || !config->socket.path)
+        return err;
+    if (is_system)
         return set(&config->control.path, CONFIG_DEFAULT_CONTROL);
     return set_format(&config->control.path, "%s.control", config->socket.path);
 }
@@ -105,6 +122,8 @@ int config_place_control(struct config *config)
 void config_deinit(struct config *config)
 {
     free(config->socket.path);
+    free(config->stream.path);
+    free(config->datagram.path);
     free(config->control.path);
     free(config->policy);
     free(config->user);
@@ -168,8 +187,11 @@ static void print_path(FILE *out, const char *directive, const char *path)
 
 static void print_socket(FILE *out, const char *directive, const struct config_socket *socket)
 {
-    if (!socket->path)
+    if (!socket->path) {
+        if (socket->is_said)
+            fprintf(out, "%s none\n", directive);
         return;
+    }
     print_path(out, directive, socket->path);
     fprintf(out, " mode=%04o", (unsigned)socket->mode);
     if (socket->gid != (gid_t)-1)
@@ -199,6 +221,8 @@ static void print_audit(const struct config *config, FILE *out)
 void config_print(const struct config *config, FILE *out)
 {
     print_socket(out, "socket", &config->socket);
+    print_socket(out, "stream-socket", &config->stream);
+    print_socket(out, "dgram-socket", &config->datagram);
     print_socket(out, "control-socket", &config->control);
     if (config->control_gid != (gid_t)-1)
         fprintf(out, "control-group %u\n", (unsigned)config->control_gid);

@@ -12,25 +12,29 @@
 #define CONFIG_DEFAULT_FILE "/etc/fob/fobd.conf"
 #define CONFIG_DEFAULT_POLICY "/etc/fob/policy.d"
 #define CONFIG_DEFAULT_SOCKET "/run/fob/fob.sock"
+#define CONFIG_DEFAULT_STREAM "/run/fob/stream.sock"
+#define CONFIG_DEFAULT_DATAGRAM "/run/fob/dgram.sock"
 #define CONFIG_DEFAULT_CONTROL "/run/fob/control.sock"
 #define CONFIG_DEFAULT_USER "fob"
 
 enum config_audit { CONFIG_AUDIT_SYSLOG, CONFIG_AUDIT_FILE, CONFIG_AUDIT_STDERR, CONFIG_AUDIT_NONE };
 
 struct config_socket {
-    char *path;  /* NULL: off */
-    mode_t mode; /* default 0666 */
-    gid_t gid;   /* (gid_t)-1: leave */
+    char *path;   /* NULL: off */
+    bool is_said; /* by a directive (of stream and datagram) */
+    mode_t mode;  /* default 0666 */
+    gid_t gid;    /* (gid_t)-1: leave */
 };
 
 struct config {
     struct config_socket socket;
-    struct config_socket control; /* default: beside the socket */
-    bool control_is_default;      /* nobody wrote a `control-socket` directive */
-    gid_t control_gid;            /* of control-group, or (gid_t)-1 */
-    char *policy;                 /* file or directory */
-    char *user;                   /* name or number; unused without privilege */
-    bool user_is_default;         /* nobody wrote a `user` directive */
+    struct config_socket stream, datagram; /* default: beside the system's socket */
+    struct config_socket control;          /* default: beside the socket */
+    bool control_is_default;               /* nobody wrote a `control-socket` directive */
+    gid_t control_gid;                     /* of control-group, or (gid_t)-1 */
+    char *policy;                          /* file or directory */
+    char *user;                            /* name or number; unused without privilege */
+    bool user_is_default;                  /* nobody wrote a `user` directive */
     uid_t uid;
     gid_t gid;        /* resolved by config_resolve_user() */
     unsigned workers; /* 0: one per online CPU */
@@ -60,8 +64,8 @@ int config_read(struct config *config, const char *file, FILE *messages);
 /* The same from memory (fuzzers, tests). */
 int config_read_text(struct config *config, const char *name, const char *text, size_t len, FILE *messages);
 
-/* The control socket's place, once it is known where the socket is. 0 or -ENOMEM. */
-int config_place_control(struct config *config);
+/* The places of the other sockets, once it is known where the native one is. 0 or -ENOMEM. */
+int config_place_sockets(struct config *config);
 /* Finds uid and gid of config->user. uid 0 and 65534 are refused. 0 or -EINVAL, the reason in `messages`. */
 int config_resolve_user(struct config *config, FILE *messages);
 

@@ -136,6 +136,26 @@ static void read_socket(struct reader *r)
     read_socket_into(r, &r->config->socket);
 }
 
+/* `none` turns off what would be there by default. */
+static void read_other_socket(struct reader *r, struct config_socket *socket)
+{
+    socket->is_said = true;
+    if (strcmp(r->words[1], "none") != 0)
+        read_socket_into(r, socket);
+    else if (r->n_words > 2)
+        complain(r, "%s none: takes nothing more", r->words[0]);
+}
+
+static void read_stream_socket(struct reader *r)
+{
+    read_other_socket(r, &r->config->stream);
+}
+
+static void read_dgram_socket(struct reader *r)
+{
+    read_other_socket(r, &r->config->datagram);
+}
+
 static void read_control_socket(struct reader *r)
 {
     r->config->control_is_default = false;
@@ -252,6 +272,8 @@ static const struct directive {
     void (*read)(struct reader *);
 } directives[] = {
     { "socket", "socket PATH [mode=OCTAL] [group=NAME]", 2, 4, read_socket },
+    { "stream-socket", "stream-socket none | PATH [mode=OCTAL] [group=NAME]", 2, 4, read_stream_socket },
+    { "dgram-socket", "dgram-socket none | PATH [mode=OCTAL] [group=NAME]", 2, 4, read_dgram_socket },
     { "control-socket", "control-socket PATH [mode=OCTAL] [group=NAME]", 2, 4, read_control_socket },
     { "control-group", "control-group NAME", 2, 2, read_control_group },
     { "policy", "policy PATH", 2, 2, read_policy },

@@ -39,13 +39,18 @@ static int connection_watch(struct worker *worker, struct connection *connection
     return epoll_ctl(worker->epoll, op, connection->fd, &event) < 0 ? -errno : 0;
 }
 
-static struct connection *connection_new(struct worker *worker, int fd, const struct peer *peer)
+static struct connection *connection_new(struct worker *worker, int fd, enum frame_kind kind,
+                                         const struct peer *peer)
 {
     struct connection *connection = mem_zalloc(1, sizeof *connection);
     if (!connection)
         return NULL;
-    *connection =
-        (struct connection){ .fd = fd, .pid = peer->pid, .client = client_ref(&worker->clients, peer) };
+    *connection = (struct connection){
+        .fd = fd,
+        .kind = kind,
+        .pid = peer->pid,
+        .client = client_ref(&worker->clients, peer),
+    };
     if (!connection->client || connection_watch(worker, connection, EPOLL_CTL_ADD, EPOLLIN) < 0) {
         if (connection->client)
             client_unref(&worker->clients, connection->client);
@@ -86,10 +91,11 @@ void connection_close(struct worker *worker, struct connection *connection)
                  SHUT_RDWR); /* who holds it too, and hangs, must not keep its client waiting */
     }
     fd_close(connection->fd);
+    free(connection->part);
     free(connection);
 }
 
-struct connection *connection_adopt(struct worker *worker, int taken)
+struct connection *connection_adopt(struct worker *worker, int taken, enum frame_kind kind)
 {
     CLEANUP(fd_cleanup) int fd = taken;
     struct peer peer;
@@ -97,7 +103,7 @@ struct connection *connection_adopt(struct worker *worker, int taken)
         return NULL;
     struct connection *connection = NULL;
     if (quota_adopt(worker->setup->quota, worker->setup->slot, peer.uid) == 0) {
-        connection = connection_new(worker, fd, &peer);
+        connection = connection_new(worker, fd, kind, &peer);
         if (connection) {
             fd_take(&fd);
             connection->lent = true;
@@ -111,7 +117,7 @@ struct connection *connection_adopt(struct worker *worker, int taken)
 }
 
 /* Takes fd. */
-static void connection_open(struct worker *worker, int accepted)
+static void connection_open(struct worker *worker, int accepted, enum frame_kind kind)
 {
     CLEANUP(fd_cleanup) int fd = accepted;
     struct peer peer = { .uid = PEER_OVERFLOW_ID, .gid = PEER_OVERFLOW_ID };
@@ -124,7 +130,7 @@ static void connection_open(struct worker *worker, int accepted)
     if (err < 0) {
         audit_refused_connection(worker, &peer, EAGAIN, "quota");
         board_add(&worker->counters->over_quota, 1);
-    } else if (connection_new(worker, fd, &peer)) {
+    } else if (connection_new(worker, fd, kind, &peer)) {
         fd_take(&fd);
         board_add(&worker->counters->accepted, 1);
     } else {
@@ -139,23 +145,24 @@ static void connection_open(struct worker *worker, int accepted)
  * ever. The reserve is given up to accept and close it: its client sees the end of the connection and may try
  * again.
  */
-static void accept_and_drop(struct worker *worker)
+static void accept_and_drop(struct worker *worker, int listener)
 {
     worker->reserve = fd_close(worker->reserve);
-    int fd = accept4(worker->setup->listener, NULL, NULL, SOCK_CLOEXEC);
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     fd_close(fd);
     worker->reserve = fcntl(worker->epoll, F_DUPFD_CLOEXEC, 0);
     log_warning("a connection was closed: no descriptor left (raise LimitNOFILE or lower max-connections)");
 }
 
-void connection_accept(struct worker *worker)
+void connection_accept(struct worker *worker, int listener)
 {
+    enum frame_kind kind = listener == worker->setup->listeners[LISTENER_STREAM] ? FRAME_FRESH : FRAME_PACKET;
     for (int i = 0; i < ACCEPTS_IN_A_TURN; i++) {
-        int fd = accept4(worker->setup->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0)
-            connection_open(worker, fd);
+            connection_open(worker, fd, kind);
         else if (errno == EMFILE || errno == ENFILE)
-            accept_and_drop(worker);
+            accept_and_drop(worker, listener);
         else if (errno != EINTR && errno != ECONNABORTED)
             return;
     }
@@ -276,7 +283,7 @@ bool connection_serve(struct worker *worker, struct connection *connection, unsi
         return false;
     size_t len;
     struct ucred sender;
-    int got = msg_recv_cred(connection->fd, worker->in, sizeof worker->in, MSG_DONTWAIT, &len, &sender);
+    int got = frame_receive(worker, connection, &len, &sender);
     if (got == -EAGAIN || got == -EINTR)
         return false;
     if (got > 0)

@@ -8,26 +8,29 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "frame.h"
 #include "worker.h"
 
 struct connection {
     struct connection *next, *prev;
     struct client *client;
     int fd;
-    pid_t pid;             /* who connected: SO_PEERCRED */
-    unsigned in_flight;    /* descriptors of the last reply, until they are known to be taken */
-    bool replied;          /* a reply may still be unread */
-    bool paused;           /* waits for its client to read: EPOLLOUT instead of EPOLLIN */
-    struct parked *parked; /* a slow opener works for it: it is not read from; else NULL */
-    bool lent;             /* another process may have the socket too: closing it does not end its events */
-    bool warned;           /* it was said that somebody else uses it */
+    enum frame_kind kind;
+    pid_t pid;               /* who connected: SO_PEERCRED */
+    unsigned in_flight;      /* descriptors of the last reply, until they are known to be taken */
+    struct frame_part *part; /* of the next request, on a stream; or NULL */
+    bool replied;            /* a reply may still be unread */
+    bool paused;             /* waits for its client to read: EPOLLOUT instead of EPOLLIN */
+    struct parked *parked;   /* a slow opener works for it: it is not read from; else NULL */
+    bool lent;               /* another process may have the socket too: closing it does not end its events */
+    bool warned;             /* it was said that somebody else uses it */
 };
 
-/* Accepts what waits at the listening socket, a few at most. */
-void connection_accept(struct worker *worker);
+/* Accepts what waits at a listening socket of the worker's, a few at most. */
+void connection_accept(struct worker *worker, int listener);
 /* Takes a connection over from another worker, whatever the quotas say: it was within them. Takes fd. NULL:
  * it had to be closed. */
-struct connection *connection_adopt(struct worker *worker, int fd);
+struct connection *connection_adopt(struct worker *worker, int fd, enum frame_kind kind);
 /* Answers the request of len bytes in worker->in. True if the connection still lives. */
 bool connection_request(struct worker *worker, struct connection *connection, size_t len,
                         const struct ucred *sender);

@@ -44,7 +44,7 @@ int control_open(struct control *control, const struct supervisor *s)
     control->heard = mem_zalloc(board_slots(s->board), sizeof *control->heard);
     if (!control->heard)
         return -ENOMEM;
-    int err = listener_bind(&control->listener, &socket, s->privileged);
+    int err = listener_bind(&control->listener, &socket, SOCK_SEQPACKET, s->privileged);
     if (err == -ENAMETOOLONG) {
         log_warning(
             "without a control socket fobctl cannot reach this broker (control-socket, fobd.conf(5))");

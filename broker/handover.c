@@ -12,11 +12,13 @@
 #include "connection.h"
 #include "request.h"
 
-/* What goes before the bytes of a pending request. */
+/* What goes before the bytes of a request. */
 struct handover {
     uint32_t in_flight;
     uint32_t replied, warned;
-    uint32_t len; /* of the request, 0: none */
+    enum frame_kind kind;
+    bool whole;   /* the bytes are a request; else the beginning of one */
+    uint32_t len; /* of the bytes */
     struct ucred sender;
 };
 
@@ -40,11 +42,17 @@ static int send_one(struct worker *worker, struct connection *connection, int so
         .in_flight = connection->in_flight,
         .replied = connection->replied,
         .warned = connection->warned,
+        .kind = connection->kind,
     };
     if (worker->pending.connection == connection) {
+        head.whole = true;
         head.len = (uint32_t)worker->pending.len;
         head.sender = worker->pending.sender;
         memcpy(bytes + sizeof head, worker->in, head.len);
+    } else if (connection->part) {
+        head.len = (uint32_t)connection->part->len;
+        head.sender = connection->part->sender;
+        memcpy(bytes + sizeof head, connection->part->bytes, head.len);
     }
     memcpy(bytes, &head, sizeof head);
     CLEANUP(fd_cleanup) int fd = fd_take(&connection->fd);
@@ -71,9 +79,9 @@ void handover_send_all(struct worker *worker, int sock)
 }
 
 /* A connection that its successor cannot hold is closed, as one that could not be accepted. */
-static void take_over(struct worker *worker, const struct handover *head, const uint8_t *request, int taken)
+static void take_over(struct worker *worker, const struct handover *head, const uint8_t *bytes, int taken)
 {
-    struct connection *connection = connection_adopt(worker, taken);
+    struct connection *connection = connection_adopt(worker, taken, head->kind);
     if (!connection)
         return;
     board_add(&worker->counters->handed_over, 1);
@@ -82,8 +90,11 @@ static void take_over(struct worker *worker, const struct handover *head, const 
     connection->warned = head->warned;
     if (head->len == 0)
         return;
-    memcpy(worker->in, request, head->len);
-    connection_request(worker, connection, head->len, &head->sender);
+    memcpy(worker->in, bytes, head->len);
+    if (!head->whole)
+        frame_resume(worker, connection, head->len, &head->sender);
+    else
+        connection_request(worker, connection, head->len, &head->sender);
 }
 
 int handover_receive(struct worker *worker, int sock)

@@ -46,9 +46,10 @@ static int make_directory_of(const char *path, mode_t mode)
     return mkdir(dir, mode) < 0 ? -errno : 0;
 }
 
-static int bind_socket(struct listener *listener, const struct config_socket *socket, bool privileged)
+static int bind_socket(struct listener *listener, const struct config_socket *socket, int type,
+                       bool privileged)
 {
-    struct sock_listen_options options = { SOCK_SEQPACKET, socket->mode, socket->gid, BACKLOG };
+    struct sock_listen_options options = { type, socket->mode, socket->gid, BACKLOG };
     int fd = sock_listen(socket->path, &options, &listener->name);
     if (fd == -ENOENT && make_directory_of(socket->path, privileged ? 0755 : 0700) == 0)
         fd = sock_listen(socket->path, &options, &listener->name);
@@ -67,31 +68,37 @@ static int set_nonblocking(int fd)
     return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-int listener_bind(struct listener *listener, const struct config_socket *socket, bool privileged)
+int listener_bind(struct listener *listener, const struct config_socket *socket, int type, bool privileged)
 {
-    int fd = bind_socket(listener, socket, privileged);
+    int fd = bind_socket(listener, socket, type, privileged);
     if (fd < 0)
         return fd;
     listener->fd = fd;
     return set_nonblocking(fd);
 }
 
-int listener_open(struct listener *listener, const struct config_socket *socket, bool privileged)
+/* Several workers are woken for one connection now and then: the late ones must not wait in accept(2). */
+static int adopt(struct listener *listener, int fd)
 {
-    int fd = service_listen_fd(SOCK_SEQPACKET);
-    if (fd == -ENOENT) {
-        fd = bind_socket(listener, socket, privileged);
-    } else if (fd >= 0) {
-        int err = sock_set_receive_options(fd);
-        snprintf(listener->display, sizeof listener->display, "the socket of the service manager");
-        if (err < 0)
-            fd = (fd_close(fd), err);
-    }
-    if (fd < 0)
-        return fd;
     listener->fd = fd;
-    /* Several workers are woken for one connection now and then: the late ones must not wait in accept(2). */
-    return set_nonblocking(fd);
+    snprintf(listener->display, sizeof listener->display, "the socket of the service manager");
+    int err = sock_set_receive_options(fd);
+    return err < 0 ? err : set_nonblocking(fd);
+}
+
+int listeners_open(struct listener listeners[LISTENERS], const struct config *config, bool privileged)
+{
+    static const int types[LISTENERS] = { SOCK_SEQPACKET, SOCK_STREAM, SOCK_DGRAM };
+    const struct config_socket *sockets[LISTENERS] = { &config->socket, &config->stream, &config->datagram };
+    int fds[LISTENERS], passed = service_listen_fds(types, fds, LISTENERS),
+                        err = passed == -EINVAL ? passed : 0;
+    for (int i = 0; i < LISTENERS && err == 0; i++) {
+        if (fds[i] >= 0)
+            err = adopt(&listeners[i], fds[i]);
+        else if (sockets[i]->path && (passed <= 0 || sockets[i]->is_said))
+            err = listener_bind(&listeners[i], sockets[i], types[i], privileged);
+    }
+    return err;
 }
 
 void listener_close(struct listener *listener)
@@ -100,4 +107,16 @@ void listener_close(struct listener *listener)
         sock_unlisten(&listener->name);
     listener->named = false;
     listener->fd = fd_close(listener->fd);
+}
+
+const char *listeners_text(char *out, size_t size, const struct listener listeners[LISTENERS])
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (int i = 0; i < LISTENERS && at < size; i++)
+        if (listeners[i].fd >= 0) {
+            int n = snprintf(out + at, size - at, "%s%s", at ? " " : "", listeners[i].display);
+            at += n > 0 ? (size_t)n : 0;
+        }
+    return out;
 }

@@ -89,7 +89,7 @@ static int read_config(struct config *config, const struct options *options, boo
         err = replace(&config->socket.path, options->socket);
     if (err == 0 && options->socket)
         config->control_is_default = true; /* another place altogether: -s SOCKET has SOCKET.control */
-    return err == 0 ? config_place_control(config) : err;
+    return err == 0 ? config_place_sockets(config) : err;
 }
 
 static int check_only(const struct config *config)

@@ -51,7 +51,12 @@ static void forget(struct worker *worker, struct parked *p)
 static int send_job(struct worker *worker, const struct parked *p)
 {
     static uint8_t bytes[sizeof(struct park_job) + WIRE_MAX_MESSAGE];
-    struct park_job head = { .job = (uint32_t)p->job, .len = (uint32_t)p->len, .sender = p->sender };
+    struct park_job head = {
+        .job = (uint32_t)p->job,
+        .len = (uint32_t)p->len,
+        .kind = p->connection->kind,
+        .sender = p->sender,
+    };
     if (worker->narrowed)
         head.identity = worker->identity;
     memcpy(bytes, &head, sizeof head);

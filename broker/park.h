@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "frame.h"
 #include "identity.h"
 
 struct worker;
@@ -33,6 +34,7 @@ struct parked_list {
 struct park_job {
     uint32_t job;
     uint32_t len;
+    enum frame_kind kind;
     struct ucred sender;
     struct identity identity; /* if the policy needs it */
 };

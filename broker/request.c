@@ -136,11 +136,11 @@ static int send_results(struct worker *worker, struct connection *connection, co
     int fds[WIRE_MAX_ENTRIES];
     size_t n_fds;
     size_t len = encode_results(worker, request, fds, &n_fds);
-    int err = msg_send(connection->fd, worker->out, len, fds, n_fds, NULL, MSG_DONTWAIT);
+    int err = frame_send(worker, connection, len, fds, n_fds);
     if (err == -ETOOMANYREFS) {
         withdraw_all(worker, request, EAGAIN, "quota");
         len = encode_results(worker, request, fds, &n_fds);
-        err = msg_send(connection->fd, worker->out, len, NULL, 0, NULL, MSG_DONTWAIT);
+        err = frame_send(worker, connection, len, NULL, 0);
     }
     if (err == 0)
         connection_sent(worker, connection, (unsigned)n_fds);
@@ -244,7 +244,7 @@ static int send_reply(struct worker *worker, struct connection *connection, stru
     wire_encode_header(worker->out, sizeof worker->out, &header);
     if (!enter(worker, request))
         return -ESTALE;
-    int err = msg_send(connection->fd, worker->out, header.length, NULL, 0, NULL, MSG_DONTWAIT);
+    int err = frame_send(worker, connection, header.length, NULL, 0);
     leave(worker, request);
     if (err == 0)
         connection_sent(worker, connection, 0);

@@ -24,10 +24,17 @@ static int socket_option(int fd, int option)
     return getsockopt(fd, SOL_SOCKET, option, &value, &len) < 0 ? -1 : value;
 }
 
-static bool is_listener(int fd, int type)
+/* A datagram socket does not listen: it must have a name to be sent to. */
+static bool is_served(int fd, int type)
 {
-    return socket_option(fd, SO_DOMAIN) == AF_UNIX && socket_option(fd, SO_TYPE) == type &&
-           socket_option(fd, SO_ACCEPTCONN) == 1;
+    struct sockaddr_un addr;
+    socklen_t len = sizeof addr;
+    if (socket_option(fd, SO_DOMAIN) != AF_UNIX || socket_option(fd, SO_TYPE) != type)
+        return false;
+    if (type != SOCK_DGRAM)
+        return socket_option(fd, SO_ACCEPTCONN) == 1;
+    return getsockname(fd, (struct sockaddr *)&addr, &len) == 0 &&
+           len > offsetof(struct sockaddr_un, sun_path);
 }
 
 /* How many were passed to this very process; LISTEN_PID tells it from its parent. */
@@ -45,28 +52,38 @@ void service_close_inherited(void)
     close_range(LISTEN_FDS_START + passed_fds(), ~0u, 0);
 }
 
-int service_listen_fd(int type)
+/* Is it one of those that are wanted, and not there yet? */
+static bool take(int fd, const int *types, int *fds, size_t n)
 {
-    unsigned n = passed_fds();
-    int found = n ? -EINVAL : -ENOENT;
-    for (int fd = LISTEN_FDS_START; fd < LISTEN_FDS_START + (int)n; fd++) {
+    for (size_t i = 0; i < n; i++)
+        if (fds[i] < 0 && is_served(fd, types[i])) {
+            fds[i] = fd;
+            return true;
+        }
+    return false;
+}
+
+int service_listen_fds(const int *types, int *fds, size_t n)
+{
+    int passed = (int)passed_fds(), found = 0;
+    for (size_t i = 0; i < n; i++)
+        fds[i] = -1;
+    for (int fd = LISTEN_FDS_START; fd < LISTEN_FDS_START + passed; fd++) {
         if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
             continue;
-        if (found < 0 && is_listener(fd, type))
-            found = fd;
+        if (take(fd, types, fds, n))
+            found++;
         else
-            log_warning("socket activation: descriptor %d is not the listening socket that is served here",
-                        fd);
+            log_warning("socket activation: descriptor %d is no socket that is served here", fd);
     }
-    if (found == -EINVAL)
-        log_error(
-            "socket activation: no listening socket of the right type among %u (ListenSequentialPacket= "
-            "in the unit)",
-            n);
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_FDNAMES");
-    return found;
+    if (found || passed == 0)
+        return found ? found : -ENOENT;
+    log_error("socket activation: no socket of the right type among %d (ListenSequentialPacket= in the unit)",
+              passed);
+    return -EINVAL;
 }
 
 /* ---- readiness ---- */

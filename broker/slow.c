@@ -28,18 +28,19 @@ static int64_t now_ms(void)
 }
 
 /* The client's connection, borrowed: its worker keeps it, with all its counts. */
-static void serve_client(struct worker *worker, int fd, size_t len, const struct ucred *sender)
+static void serve_client(struct worker *worker, const struct park_job *head, int fd)
 {
     struct peer peer;
     if (peer_init(&peer, fd) < 0)
         return;
     struct connection connection = {
         .fd = fd,
+        .kind = head->kind,
         .pid = peer.pid,
         .client = client_ref(&worker->clients, &peer),
     };
     if (connection.client) {
-        request_serve(worker, &connection, len, sender);
+        request_serve(worker, &connection, head->len, &head->sender);
         worker->in_flight = 0;
         client_unref(&worker->clients, connection.client);
     }
@@ -61,7 +62,7 @@ static void serve_job(struct worker *worker, const struct park_job *head, const 
     jobs_begin(jobs, worker->job, getpid(), now_ms());
     if (jobs_state(jobs, worker->job) == JOB_PENDING) {
         memcpy(worker->in, message, head->len);
-        serve_client(worker, fd, head->len, &head->sender);
+        serve_client(worker, head, fd);
         give_up(worker);
     }
     audit_flush(worker->setup->audit);

@@ -114,7 +114,8 @@ static void close_private(void *supervisor, const struct generation *own)
         fd_close_many(s->reload.successors, supervisor_workers(s));
     fd_close(s->signals);
     fd_close(s->mount_watch.fd);
-    fd_close(s->listener.name.lock_fd);
+    for (int i = 0; i < LISTENERS; i++)
+        fd_close(s->listeners[i].name.lock_fd);
     fd_close(service_notify_fd());
     control_close_fds(&s->control);
 }
@@ -133,7 +134,7 @@ struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot)
         .workers = supervisor_workers(s),
         .close_private = close_private,
         .supervisor = s,
-        .listener = s->listener.fd,
+        .listeners = { s->listeners[0].fd, s->listeners[1].fd, s->listeners[2].fd },
         .predecessor = -1,
     };
 }
@@ -173,7 +174,7 @@ static int supervisor_start(struct supervisor *s)
     if (err == 0)
         err = share_memory(s);
     if (err == 0)
-        err = listener_open(&s->listener, &s->config->socket, s->privileged);
+        err = listeners_open(s->listeners, s->config, s->privileged);
     if (err == 0)
         err = control_open(&s->control, s);
     if (err == 0)
@@ -200,14 +201,22 @@ static void report_start(const struct supervisor *s)
 {
     char text[CONFINE_TEXT];
     const struct confine_state *state = &s->reign->workers.ready.confinement;
-    log_info("serving %s: policy %s: %u rules; %u workers as uid %u, confined by %s", s->listener.display,
-             s->config->policy, (unsigned)policy_rule_count(s->reign->generation.policy), s->reign->workers.n,
+    char sockets[3 * 128 + 8];
+    log_info("serving %s: policy %s: %u rules; %u workers as uid %u, confined by %s",
+             listeners_text(sockets, sizeof sockets, s->listeners), s->config->policy,
+             (unsigned)policy_rule_count(s->reign->generation.policy), s->reign->workers.n,
              (unsigned)s->reign->plan.uid, confine_text(text, state->done));
     report_missing(state);
     service_notify("READY=1");
 }
 
 /* ---- running ---- */
+
+static void close_listeners(struct supervisor *s)
+{
+    for (int i = 0; i < LISTENERS; i++)
+        listener_close(&s->listeners[i]);
+}
 
 /* A reload whose generation is announced goes to its end first: requests are on their way to the new workers.
  */
@@ -218,7 +227,7 @@ static void begin_stop(struct supervisor *s)
         return;
     s->stop_deadline = supervisor_now_ms() + STOP_SECONDS * 1000;
     service_notify("STOPPING=1");
-    listener_close(&s->listener);
+    close_listeners(s);
     workers_finish(&s->reign->workers);
 }
 
@@ -356,7 +365,7 @@ static int supervisor_loop(struct supervisor *s)
 
 static void supervisor_deinit(struct supervisor *s)
 {
-    listener_close(&s->listener);
+    close_listeners(s);
     control_close(&s->control);
     reign_free(s->reload.next);
     reign_free(s->reload.old);
@@ -381,7 +390,8 @@ int supervisor_run(struct config *config, bool privileged)
         .hung_at = INT64_MAX,
         .started = supervisor_now_ms(),
     };
-    listener_init(&s.listener);
+    for (int i = 0; i < LISTENERS; i++)
+        listener_init(&s.listeners[i]);
     control_init(&s.control);
     mount_watch_init(&s.mount_watch);
     int err = supervisor_start(&s);

@@ -24,7 +24,7 @@ struct supervisor {
     struct jobs *jobs;
     struct rate *rate;
     struct mount_watch mount_watch;
-    struct listener listener;
+    struct listener listeners[LISTENERS];
     struct reign *reign; /* in force */
     struct reload reload;
     struct control control;

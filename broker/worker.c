@@ -86,7 +86,10 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup)
 static int watch_clients(struct worker *worker)
 {
     const struct worker_setup *setup = worker->setup;
-    int err = watch(worker, setup->listener, EPOLLIN | EPOLLEXCLUSIVE, (void *)&setup->listener);
+    int err = 0;
+    for (int i = 0; i < LISTENERS && err == 0; i++)
+        if (setup->listeners[i] >= 0)
+            err = watch(worker, setup->listeners[i], EPOLLIN | EPOLLEXCLUSIVE, (void *)&setup->listeners[i]);
     if (err == 0) /* edge-triggered: it is never read, each write is an event */
         err = watch(worker, setup->wakes[setup->index], EPOLLIN | EPOLLET, (void *)&setup->wakes);
     if (err == 0 && worker->predecessor >= 0)
@@ -162,8 +165,9 @@ static void worker_turn(struct worker *worker, struct epoll_event *events, int n
         void *mark = events[i].data.ptr;
         if (mark == &worker->setup->control)
             control_receive(worker, MSG_DONTWAIT);
-        else if (mark == &worker->setup->listener)
-            connection_accept(worker);
+        else if (mark == &worker->setup->listeners[LISTENER_PACKET] ||
+                 mark == &worker->setup->listeners[LISTENER_STREAM])
+            connection_accept(worker, *(const int *)mark);
         else if (mark == &worker->predecessor)
             receive_connections(worker);
         else if (mark == &worker->setup->wakes)
@@ -193,7 +197,8 @@ static void worker_await_parked(struct worker *worker)
 /* What was sent before the end is answered, as far as its senders read their answers. */
 static void worker_drain(struct worker *worker)
 {
-    connection_accept(worker);
+    connection_accept(worker, worker->setup->listeners[LISTENER_PACKET]);
+    connection_accept(worker, worker->setup->listeners[LISTENER_STREAM]);
     struct connection *next;
     for (struct connection *c = worker->connections; c; c = next) {
         next = c->next;

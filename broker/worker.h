@@ -19,6 +19,7 @@
 #include "handover.h"
 #include "identity.h"
 #include "jobs.h"
+#include "listener.h"
 #include "opener.h"
 #include "park.h"
 #include "quota.h"
@@ -46,12 +47,12 @@ struct worker_setup {
         void *supervisor,
         const struct generation *own); /* in a child: closes what is the supervisor's alone */
     void *supervisor;
-    int listener;
-    int control;      /* SEQPACKET to the supervisor; end of file means: finish and exit */
-    bool waits;       /* ... until WORKER_GO: the last generation is in force yet */
-    int slow_queue;   /* SEQPACKET to (in an opener: from) the other side of slow.h */
-    const int *wakes; /* eventfd(2) of each worker of the generation */
-    int predecessor;  /* SEQPACKET from the worker whose connections come over, or -1 */
+    int listeners[LISTENERS]; /* or -1 */
+    int control;              /* SEQPACKET to the supervisor; end of file means: finish and exit */
+    bool waits;               /* ... until WORKER_GO: the last generation is in force yet */
+    int slow_queue;           /* SEQPACKET to (in an opener: from) the other side of slow.h */
+    const int *wakes;         /* eventfd(2) of each worker of the generation */
+    int predecessor;          /* SEQPACKET from the worker whose connections come over, or -1 */
 };
 
 /* What the supervisor says: one byte. */

@@ -106,7 +106,7 @@ static pid_t start_opener(void *data, unsigned index)
     close_identities(workers, (int)(workers->n + index));
     struct worker_setup setup = workers->setup;
     setup.close_private(setup.supervisor, setup.generation);
-    fd_close(setup.listener);
+    fd_close_many(setup.listeners, LISTENERS);
     setup.index = setup.workers + index;
     setup.slot = opener_slot(&workers->setup, index);
     setup.control = setup.predecessor = -1;

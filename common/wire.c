@@ -43,6 +43,14 @@ static size_t padded(size_t len)
 
 /* ---- decode: header, request, entries ---- */
 
+int wire_message_length(const void *header)
+{
+    const uint8_t *at = header;
+    uint32_t length = get_u32(at + 4);
+    bool sound = memcmp(at, MAGIC, sizeof MAGIC) == 0 && length >= WIRE_HEADER_SIZE && length <= WIRE_MAX_MESSAGE;
+    return sound ? (int)length : -EPROTO;
+}
+
 int wire_decode_header(const void *message, size_t len, struct wire_header *header)
 {
     const uint8_t *at = message;

@@ -56,6 +56,8 @@ struct wire_hello { uint32_t version, max_message, max_entries, generation; };
 /* Reads entries one after the other; made by wire_decode_request(). */
 struct wire_reader { const uint8_t *pos, *end; uint16_t left; };
 
+/* How long the message is whose first 16 bytes these are (a stream's reader needs to know): 16..65536, or -EPROTO. */
+int wire_message_length(const void *header);
 /* Checks magic and that `length` is `len` exactly. 0 or -EPROTO. */
 int wire_decode_header(const void *message, size_t len, struct wire_header *header);
 /*

@@ -192,9 +192,10 @@ static inline int group_setup(void **state)
     setup.wakes = &wake;
     board_announce(setup.board, 1);
     assert_int_equal(audit_open(&setup.audit, CONFIG_AUDIT_FILE, at("audit.log")), 0);
-    setup.listener = sock_listen(at("sock"), &options, &name);
-    assert_true(setup.listener >= 0);
-    return fcntl(setup.listener, F_SETFL, O_NONBLOCK);
+    setup.listeners[LISTENER_STREAM] = setup.listeners[LISTENER_DATAGRAM] = -1;
+    setup.listeners[0] = sock_listen(at("sock"), &options, &name);
+    assert_true(setup.listeners[0] >= 0);
+    return fcntl(setup.listeners[0], F_SETFL, O_NONBLOCK);
 }
 
 static inline int group_teardown(void **state)
@@ -205,7 +206,7 @@ static inline int group_teardown(void **state)
         waitpid(sealer, NULL, 0);
     fd_close_many(queue, 2);
     fd_close(wake);
-    fd_close(setup.listener);
+    fd_close(setup.listeners[0]);
     sock_unlisten(&name);
     audit_close(setup.audit);
     board_free(setup.board);
@@ -246,7 +247,7 @@ static inline struct worker *worker_of(bool can_switch)
 
 static inline void worker_begin(bool can_switch)
 {
-    struct epoll_event event = { .events = EPOLLIN, .data.ptr = (void *)&setup.listener };
+    struct epoll_event event = { .events = EPOLLIN, .data.ptr = (void *)&setup.listeners[0] };
     quota_forget_worker(setup.quota, 0); /* one that ended by itself */
     board_leave(setup.board, 0);
     worker = NULL;
@@ -254,7 +255,7 @@ static inline void worker_begin(bool can_switch)
     helper = worker_of(can_switch);
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
     worker->reserve = fcntl(worker->epoll, F_DUPFD_CLOEXEC, 0);
-    assert_int_equal(epoll_ctl(worker->epoll, EPOLL_CTL_ADD, setup.listener, &event), 0);
+    assert_int_equal(epoll_ctl(worker->epoll, EPOLL_CTL_ADD, setup.listeners[0], &event), 0);
 }
 
 static inline bool count_connections(uid_t uid, unsigned connections, void *sum)
@@ -344,8 +345,8 @@ static inline void turn(void)
     faults_resume();
     worker->swept = false;
     for (int i = 0; i < n; i++)
-        if (events[i].data.ptr == (void *)&setup.listener)
-            connection_accept(worker);
+        if (events[i].data.ptr == (void *)&setup.listeners[0])
+            connection_accept(worker, setup.listeners[0]);
         else
             connection_serve(worker, events[i].data.ptr, events[i].events);
     help();

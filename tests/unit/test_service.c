@@ -146,6 +146,12 @@ struct activation {
     const char *message; /* part of it; NULL: silence */
 };
 
+static int listen_fd(int type)
+{
+    int fd, found = service_listen_fds(&type, &fd, 1);
+    return found == 1 ? fd : found;
+}
+
 static void activate(const void *argument)
 {
     const struct activation *a = argument;
@@ -153,14 +159,14 @@ static void activate(const void *argument)
     for (int i = (int)ARRAY_SIZE(a->passed); i-- > 0;)
         make_passed(&a->passed[i], FIRST + i);
     set_variables(a->pid, a->fds);
-    EXPECT(service_listen_fd(a->type) == a->expected);
+    EXPECT(listen_fd(a->type) == a->expected);
     EXPECT(variables_are_gone());
     for (unsigned i = 0; i < ARRAY_SIZE(a->passed); i++) {
         int flags = fcntl(FIRST + (int)i, F_GETFD);
         EXPECT(flags < 0 || flags == (a->expected != -ENOENT && i < n ? FD_CLOEXEC : 0));
     }
     EXPECT(a->expected < 0 || fcntl(a->expected, F_GETFD) == FD_CLOEXEC);
-    EXPECT(service_listen_fd(a->type) == -ENOENT); /* once */
+    EXPECT(listen_fd(a->type) == -ENOENT); /* once */
 }
 
 static void expect_activation(const struct activation *a)
