@@ -6,6 +6,7 @@
 
 #include "../common/apue.h"
 #include "../common/msg.h"
+#include "../common/peer.h"
 #include "../common/util.h"
 #include "connection.h"
 #include "worker.h"
@@ -44,10 +45,10 @@ static int part_keep(struct worker *worker, struct connection *connection, size_
 /* The kernel never joins bytes of two senders; a request of both is of neither. */
 static void sender_join(struct ucred *sender, size_t have, const struct ucred *now)
 {
-    if (have == 0)
+    if (have == 0 || peer_is_unsaid(sender))
         *sender = *now;
     else if (sender->pid != now->pid || sender->uid != now->uid || sender->gid != now->gid)
-        sender->pid = 0;
+        *sender = (struct ucred){ .uid = (uid_t)-1, .gid = (gid_t)-1 };
 }
 
 /* Receives until `want` bytes are there. 1, or as frame_receive(); then nothing of them is lost. */

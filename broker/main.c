@@ -2,15 +2,17 @@
  * fobd: the file-open broker (fobd(8)).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "../common/log.h"
 #include "../common/util.h"
 #include "config.h"
 #include "generation.h"
+#include "invoke.h"
+#include "openfile.h"
 #include "service.h"
 #include "supervisor.h"
 
@@ -23,6 +25,7 @@ struct options {
 
 static const char usage[] = "usage: fobd [-f CONFIG] [-p POLICY] [-s SOCKET] [-n]\n"
                             "       fobd -t [-f CONFIG] [-p POLICY]\n"
+                            "       fobd [-f CONFIG] [-p POLICY]  with a client's socket on standard input\n"
                             "\n"
                             "  -f CONFIG  read CONFIG instead of /etc/fob/fobd.conf\n"
                             "  -p POLICY  the policy: a file, or a directory of *.policy files\n"
@@ -101,7 +104,16 @@ static int check_only(const struct config *config)
     return EXIT_OK;
 }
 
-static int run(const struct options *options, struct config *config, bool privileged)
+static int serve(struct config *config, bool privileged, int client, int ready)
+{
+    const struct supervisor_start start = { .privileged = privileged, .client = client, .ready = ready };
+    if (client >= 0)
+        config->workers = 1;
+    return supervisor_run(config, &start);
+}
+
+/* Whether a client waits on standard input is looked at only where no option says something else. */
+static int run(const struct options *options, struct config *config, bool privileged, int client)
 {
     int err = config_init(config, privileged);
     if (err == 0)
@@ -112,34 +124,133 @@ static int run(const struct options *options, struct config *config, bool privil
         config_print(config, stdout);
         return fflush(stdout) == 0 ? EXIT_OK : EXIT_ERROR;
     }
-    if (!config->policy || (!config->socket.path && !options->test)) {
+    if (!config->policy || (!config->socket.path && !options->test && client < 0)) {
         log_error("no %s: neither the environment nor an option names one (-p POLICY -s SOCKET)",
                   config->policy ? "socket" : "policy");
         return EXIT_ERROR;
     }
     if (privileged && config_resolve_user(config, stderr) < 0)
         return EXIT_ERROR;
-    return options->test ? check_only(config) : supervisor_run(config, privileged);
+    return options->test ? check_only(config) : serve(config, privileged, client, -1);
 }
 
-int main(int argc, char **argv)
+/* ---- for a client, with its rights or more ---- */
+
+static int serve_client(bool elevated, const struct options *options)
 {
-    log_init("fobd");
-    if (getauxval(AT_SECURE) || geteuid() != getuid()) {
-        log_error("started with another user's privilege (set-user-ID or file capabilities): not served by "
-                  "this version");
+    struct config config = { 0 };
+    if (invoke_check_client() < 0 || (elevated && invoke_become_root() < 0))
         return EXIT_ERROR;
+    int client = invoke_take_client();
+    int status = client < 0 ? EXIT_ERROR : run(options, &config, geteuid() == 0, client);
+    config_deinit(&config);
+    return status;
+}
+
+/* The system's broker, in the background: 0 once it serves. */
+static int start_daemon(void)
+{
+    int ready[2];
+    char byte;
+    struct config config = { 0 };
+    const struct options none = { 0 };
+    if (invoke_become_root() < 0 || pipe2(ready, O_CLOEXEC) < 0)
+        return EXIT_ERROR;
+    pid_t pid = fork();
+    if (pid != 0) {
+        fd_close(ready[1]);
+        return pid > 0 && read(ready[0], &byte, 1) == 1 ? EXIT_OK : EXIT_ERROR;
     }
-    service_close_inherited();
+    fd_close(ready[0]);
+    setsid();
+    int status = config_init(&config, true) == 0 && read_config(&config, &none, true) == 0 &&
+                         config_resolve_user(&config, stderr) == 0
+                     ? serve(&config, true, -1, ready[1])
+                     : EXIT_ERROR;
+    config_deinit(&config);
+    return status;
+}
+
+/* Its caller is anybody: no option of theirs counts, and no file but the system's. */
+static int run_elevated(int argc)
+{
+    const struct options none = { 0 };
+    if (argc > 1) {
+        log_error("options are not taken from somebody who starts it with more rights than their own");
+        return EXIT_USAGE;
+    }
+    if (invoke_open_standard() < 0 || invoke_clean(-1) < 0)
+        return EXIT_ERROR;
+    return invoke_has_client() ? serve_client(true, &none) : start_daemon();
+}
+
+/* The child is the broker of its parent, who asks with the caller's rights. Exit status: 0 or an errno. */
+static int run_openfile(bool elevated, int argc, char **argv)
+{
+    struct openfile request;
+    const struct options none = { 0 };
+    int own, served, err = openfile_parse(&request, argc, argv);
+    if (err)
+        return err;
+    if (invoke_open_standard() < 0 || (elevated && invoke_clean(request.sock) < 0))
+        return EPERM;
+    err = invoke_make_pair(&own, &served);
+    if (err < 0)
+        return -err;
+    pid_t pid = fork();
+    if (pid == 0) {
+        fd_close(own);
+        fd_close(request.sock > STDERR_FILENO ? request.sock : -1);
+        dup2(served, STDIN_FILENO);
+        fd_close(served);
+        return serve_client(elevated, &none);
+    }
+    fd_close(served);
+    if (pid < 0 || (elevated && (err = invoke_become_caller()) < 0))
+        return EAGAIN;
+    return openfile_ask(&request, own);
+}
+
+/* ---- for all ---- */
+
+static int run_ordinary(int argc, char **argv)
+{
     struct options options;
+    service_close_inherited();
+    if (invoke_open_standard() < 0)
+        return EXIT_ERROR;
     if (options_parse(&options, argc, argv) < 0) {
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
     if (options.help)
         return fputs(usage, stdout) < 0 || fflush(stdout) != 0;
+    if (!options.socket && !options.test && !options.print && !getenv("LISTEN_FDS") && invoke_has_client())
+        return serve_client(false, &options);
     struct config config = { 0 };
-    int status = run(&options, &config, geteuid() == 0);
+    int status = run(&options, &config, geteuid() == 0, -1);
     config_deinit(&config);
     return status;
+}
+
+static bool is_called(const char *name, const char *program)
+{
+    const char *slash = program ? strrchr(program, '/') : NULL;
+    return program && strcmp(slash ? slash + 1 : program, name) == 0;
+}
+
+int main(int argc, char **argv)
+{
+    bool openfile = argc > 0 && is_called("openfile", argv[0]);
+    enum invoke_rights rights = invoke_rights();
+    log_init(openfile ? "openfile" : "fobd");
+    if (rights == INVOKE_DENIED) {
+        log_error("it is installed with more rights than it has got (no_new_privs, nosuid, a tracer or a "
+                  "user namespace "
+                  "takes them away), and does not serve with its caller's own");
+        return openfile ? EPERM : EXIT_ERROR;
+    }
+    if (openfile)
+        return run_openfile(rights == INVOKE_ELEVATED, argc, argv);
+    return rights == INVOKE_ELEVATED ? run_elevated(argc) : run_ordinary(argc, argv);
 }

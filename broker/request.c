@@ -275,11 +275,13 @@ static int serve_hello(struct worker *worker, struct connection *connection, str
 
 /* ---- authenticate ---- */
 
-static bool is_sender(const struct connection *connection, const struct ucred *sender)
+/* What a client that started its own broker sent before that asked for credentials comes without. */
+static bool is_sender(const struct worker *worker, const struct connection *connection,
+                      const struct ucred *sender)
 {
     const struct policy_subject *subject = &connection->client->subject;
     struct peer peer = { .pid = connection->pid, .uid = subject->uid, .gid = subject->gid };
-    return peer_sent(&peer, sender);
+    return peer_sent(&peer, sender) || (worker->setup->single && peer_is_unsaid(sender));
 }
 
 /* The audit names who connected; who sent stands here, once for a connection. */
@@ -306,7 +308,7 @@ static bool is_within_rate(struct worker *worker, const struct connection *conne
 static void admit(struct worker *worker, struct connection *connection, struct request *request,
                   const struct ucred *sender)
 {
-    if (!is_sender(connection, sender)) {
+    if (!is_sender(worker, connection, sender)) {
         warn_of_sender(connection, sender);
         request->error = EPERM;
         request->reason = "credentials";

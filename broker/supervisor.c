@@ -41,19 +41,6 @@ static void raise_descriptor_limit(void)
     }
 }
 
-/* 0, 1 and 2 are never to be a socket or a client's file. */
-static int open_standard_descriptors(void)
-{
-    int fd;
-    do
-        fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= 2);
-    if (fd < 0)
-        return -errno;
-    fd_close(fd);
-    return 0;
-}
-
 static int open_audit(struct supervisor *s)
 {
     int err = audit_open(&s->audit, s->config->audit, s->config->audit_file);
@@ -113,6 +100,7 @@ static void close_private(void *supervisor, const struct generation *own)
     if (s->reload.successors)
         fd_close_many(s->reload.successors, supervisor_workers(s));
     fd_close(s->signals);
+    fd_close(s->start.ready);
     fd_close(s->mount_watch.fd);
     for (int i = 0; i < LISTENERS; i++)
         fd_close(s->listeners[i].name.lock_fd);
@@ -135,6 +123,8 @@ struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot)
         .close_private = close_private,
         .supervisor = s,
         .listeners = { s->listeners[0].fd, s->listeners[1].fd, s->listeners[2].fd },
+        .single = s->single,
+        .client = s->start.client,
         .predecessor = -1,
     };
 }
@@ -155,27 +145,29 @@ static int start_workers(struct supervisor *s)
     struct worker_setup setup = supervisor_worker_setup(s, 0);
     int err = generation_share(&s->reign->generation, supervisor_workers(s) + s->config->slow_openers);
     board_announce(s->board, s->reign->generation.number);
-    return err < 0 ? err : reign_start(s->reign, &setup, NULL, supervisor_now_ms());
+    if (err == 0)
+        err = reign_start(s->reign, &setup, NULL, supervisor_now_ms());
+    s->start.client = fd_close(s->start.client); /* the worker has it */
+    s->reign->workers.setup.client = -1;
+    return err;
 }
 
 static int supervisor_start(struct supervisor *s)
 {
-    int err = open_standard_descriptors();
-    if (err < 0)
-        return err;
     raise_descriptor_limit();
-    service_notify_open();
+    if (!s->single)
+        service_notify_open();
     mount_watch_open(&s->mount_watch);
-    err = reign_new(&s->reign, s->config, s->privileged, 1, stderr);
+    int err = reign_new(&s->reign, s->config, s->privileged, 1, stderr);
     if (err == 0)
         mount_watch_remember(&s->mount_watch, &s->reign->generation.mounts);
     if (err == 0)
         err = open_audit(s);
     if (err == 0)
         err = share_memory(s);
-    if (err == 0)
+    if (err == 0 && !s->single)
         err = listeners_open(s->listeners, s->config, s->privileged);
-    if (err == 0)
+    if (err == 0 && !s->single)
         err = control_open(&s->control, s);
     if (err == 0)
         err = open_signals(s);
@@ -197,17 +189,35 @@ static void report_missing(const struct confine_state *state)
     }
 }
 
-static void report_start(const struct supervisor *s)
+/* Who started it waits for no more than this, and reads its standard error no longer. */
+static void leave_starter(struct supervisor *s)
+{
+    const char byte = 0;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    log_to_syslog();
+    for (int fd = STDIN_FILENO; null >= 0 && fd <= STDERR_FILENO; fd++)
+        dup2(null, fd);
+    fd_close(null);
+    if (write(s->start.ready, &byte, 1) != 1)
+        log_debug("who started it is gone");
+    s->start.ready = fd_close(s->start.ready);
+}
+
+static void report_start(struct supervisor *s)
 {
     char text[CONFINE_TEXT];
     const struct confine_state *state = &s->reign->workers.ready.confinement;
     char sockets[3 * 128 + 8];
+    if (s->single)
+        return;
     log_info("serving %s: policy %s: %u rules; %u workers as uid %u, confined by %s",
              listeners_text(sockets, sizeof sockets, s->listeners), s->config->policy,
              (unsigned)policy_rule_count(s->reign->generation.policy), s->reign->workers.n,
              (unsigned)s->reign->plan.uid, confine_text(text, state->done));
     report_missing(state);
     service_notify("READY=1");
+    if (s->start.ready >= 0)
+        leave_starter(s);
 }
 
 /* ---- running ---- */
@@ -235,9 +245,9 @@ static void receive_signals(struct supervisor *s)
 {
     struct signalfd_siginfo info;
     while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
+        if (info.ssi_signo == SIGTERM || (info.ssi_signo == SIGINT && !s->single))
             s->stopping = true;
-        else if (info.ssi_signo == SIGHUP && !s->stopping)
+        else if (info.ssi_signo == SIGHUP && !s->stopping && !s->single)
             reload_request(s);
     }
 }
@@ -349,6 +359,8 @@ static int supervisor_loop(struct supervisor *s)
             return err;
         if (s->reign->workers.failed)
             return -ECHILD;
+        if (s->reign->workers.ended)
+            s->stopping = true;
         if (!reported && workers_all_ready(&s->reign->workers)) {
             reported = true;
             report_start(s);
@@ -371,6 +383,8 @@ static void supervisor_deinit(struct supervisor *s)
     reign_free(s->reload.old);
     reign_free(s->reign);
     s->signals = fd_close(s->signals);
+    s->start.client = fd_close(s->start.client);
+    s->start.ready = fd_close(s->start.ready);
     service_notify_close();
     quota_free(s->quota);
     board_free(s->board);
@@ -381,11 +395,13 @@ static void supervisor_deinit(struct supervisor *s)
         audit_close(s->audit);
 }
 
-int supervisor_run(struct config *config, bool privileged)
+int supervisor_run(struct config *config, const struct supervisor_start *start)
 {
     struct supervisor s = {
         .config = config,
-        .privileged = privileged,
+        .privileged = start->privileged,
+        .single = start->client >= 0,
+        .start = *start,
         .signals = -1,
         .hung_at = INT64_MAX,
         .started = supervisor_now_ms(),
@@ -399,6 +415,7 @@ int supervisor_run(struct config *config, bool privileged)
         err = supervisor_loop(&s);
     if (err < 0)
         log_error("not started, or not any more: %s", strerror(-err));
+    bool died = s.reign && s.reign->workers.died;
     supervisor_deinit(&s);
-    return err < 0;
+    return err < 0 || died;
 }

@@ -15,6 +15,14 @@
 #include "reign.h"
 #include "reload.h"
 
+/* How it is to run. */
+struct supervisor_start {
+    bool privileged;
+    int client; /* the one connection that is served, nobody else then; or -1 */
+    int ready;  /* a byte is written there when it serves, and what it says goes to syslog from then on; or -1
+                 */
+};
+
 struct supervisor {
     struct config *config;
     bool privileged;
@@ -28,16 +36,20 @@ struct supervisor {
     struct reign *reign; /* in force */
     struct reload reload;
     struct control control;
-    int64_t hung_at;       /* when it is looked again for openers that hang; INT64_MAX: none is at work */
-    int64_t started;       /* milliseconds of CLOCK_MONOTONIC */
-    int signals;           /* signalfd(2) */
-    bool stopping;         /* SIGTERM came */
+    int64_t hung_at; /* when it is looked again for openers that hang; INT64_MAX: none is at work */
+    int64_t started; /* milliseconds of CLOCK_MONOTONIC */
+    int signals;     /* signalfd(2) */
+    bool stopping;   /* SIGTERM came */
+    bool single;     /* one connection is served, and nobody else */
+    struct supervisor_start start;
     int64_t stop_deadline; /* milliseconds; 0: not stopping yet */
 };
 
-/* Runs the broker until SIGTERM or SIGINT; the exit status: 0, or 1 when it could not start (said on standard
- * error). */
-int supervisor_run(struct config *config, bool privileged);
+/*
+ * Runs the broker until SIGTERM or SIGINT, or until its only client has closed the connection. Takes the
+ * descriptors. The exit status: 0, or 1 when it could not start (said on standard error).
+ */
+int supervisor_run(struct config *config, const struct supervisor_start *start);
 /* What all workers are given, whatever their reign, in the slots from `slot` on. */
 struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot);
 /* How many workers a reign has. */

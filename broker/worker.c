@@ -222,10 +222,28 @@ static void worker_hand_over(struct worker *worker)
     audit_flush(worker->setup->audit);
 }
 
+/* The client that is the only one: of a stream socket or one of packets. */
+static int adopt_client(struct worker *worker)
+{
+    int type = 0, fd = worker->setup->client;
+    socklen_t len = sizeof type;
+    if (fd < 0)
+        return 0;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+        return -errno;
+    return connection_adopt(worker, fd, type == SOCK_STREAM ? FRAME_FRESH : FRAME_PACKET) ? 0 : -ENOMEM;
+}
+
+/* The only client has gone; one that is still to come over from a predecessor has not. */
+static bool is_forsaken(const struct worker *worker)
+{
+    return worker->setup->single && !worker->connections && worker->predecessor < 0;
+}
+
 static int worker_loop(struct worker *worker)
 {
     struct epoll_event events[EVENTS_IN_A_TURN];
-    while (!worker->draining && worker->successor < 0) {
+    while (!worker->draining && worker->successor < 0 && !is_forsaken(worker)) {
         int n = epoll_wait(worker->epoll, events, ARRAY_SIZE(events), park_timeout(worker));
         if (n < 0 && errno != EINTR) {
             log_error("epoll_wait: %s: this worker ends", strerror(errno));
@@ -283,6 +301,8 @@ int worker_run(const struct worker_setup *setup)
     if (setup->waits)
         wait_for(worker, WORKER_GO);
     int err = watch_clients(worker);
+    if (err == 0)
+        err = adopt_client(worker);
     if (err < 0) {
         log_error("a worker cannot start: %s", strerror(-err));
         return 1;

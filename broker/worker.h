@@ -48,6 +48,8 @@ struct worker_setup {
         const struct generation *own); /* in a child: closes what is the supervisor's alone */
     void *supervisor;
     int listeners[LISTENERS]; /* or -1 */
+    bool single;              /* one connection is served, and nobody else: its end is the worker's */
+    int client;               /* that connection, or -1: it comes from a predecessor */
     int control;              /* SEQPACKET to the supervisor; end of file means: finish and exit */
     bool waits;               /* ... until WORKER_GO: the last generation is in force yet */
     int slow_queue;           /* SEQPACKET to (in an opener: from) the other side of slow.h */

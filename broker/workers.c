@@ -107,6 +107,7 @@ static pid_t start_opener(void *data, unsigned index)
     struct worker_setup setup = workers->setup;
     setup.close_private(setup.supervisor, setup.generation);
     fd_close_many(setup.listeners, LISTENERS);
+    fd_close(setup.client);
     setup.index = setup.workers + index;
     setup.slot = opener_slot(&workers->setup, index);
     setup.control = setup.predecessor = -1;
@@ -314,7 +315,8 @@ static void log_death(const char *what, pid_t pid, int status)
 static void worker_died(struct workers *workers, unsigned slot, int status, int64_t now)
 {
     struct workers_slot *s = &workers->slots[slot];
-    bool finished = (s->control < 0 || workers->finishing) && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    bool finished = (s->control < 0 || workers->finishing || workers->setup.single) && WIFEXITED(status) &&
+                    WEXITSTATUS(status) == 0;
     if (!finished)
         log_death("a worker", s->pid, status);
     if (workers->setup.waits || (!s->ready && !workers->started))
@@ -325,7 +327,10 @@ static void worker_died(struct workers *workers, unsigned slot, int status, int6
     s->control = fd_close(s->control);
     s->pid = 0;
     s->ready = false;
-    if (!workers->finishing)
+    if (workers->setup.single && !workers->finishing) {
+        workers->ended = true;
+        workers->died = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    } else if (!workers->finishing)
         restart_plan(&s->restart, now);
 }
 

@@ -46,7 +46,8 @@ struct workers {
     bool started;                  /* all were ready once */
     bool failed;                   /* one could not start at all */
     bool finishing;                /* what ends is not started again */
-    struct worker_ready ready;     /* what the last one said */
+    bool ended, died;          /* the worker of a single connection: its client has closed it; or it failed */
+    struct worker_ready ready; /* what the last one said */
 };
 
 /*

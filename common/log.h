@@ -1,17 +1,27 @@
 /*
- * The program's own messages (not the audit), to standard error: one line, one write(2). Keeps errno, so %m works. What is
- * passed as %s from a client goes through escape_text() here: the whole formatted line is escaped, so no byte of a
- * client's can end a line or drive a terminal. A line has at most 4096 bytes; what is cut ends in "...".
+ * The program's own messages (not the audit), to standard error: one line, one write(2). Keeps errno, so %m
+ * works. What is passed as %s from a client goes through escape_text() here: the whole formatted line is
+ * escaped, so no byte of a client's can end a line or drive a terminal. A line has at most 4096 bytes; what
+ * is cut ends in "...".
  */
 #ifndef FOB_COMMON_LOG_H
 #define FOB_COMMON_LOG_H
 
-enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 }; /* as syslog(3) */
+enum log_level {
+    LOG_LEVEL_ERROR = 3,
+    LOG_LEVEL_WARNING = 4,
+    LOG_LEVEL_INFO = 6,
+    LOG_LEVEL_DEBUG = 7
+}; /* as syslog(3) */
 
 /* The name that stands before every message ("fobd"); a string that lives on. */
 void log_init(const char *program);
 /* Messages above this level are dropped; the default is LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
+
+/* From here on messages go to syslog(3)'s socket, LOG_DAEMON, and no more to standard error; where there is
+ * none they are lost. */
+void log_to_syslog(void);
 
 #define LOG_FORMAT __attribute__((format(printf, 2, 3)))
 void log_at(enum log_level level, const char *format, ...) LOG_FORMAT;

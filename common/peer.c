@@ -69,6 +69,11 @@ void peer_deinit(struct peer *peer)
     peer->n_groups = 0;
 }
 
+bool peer_is_unsaid(const struct ucred *message)
+{
+    return message->pid == 0 && message->uid == PEER_OVERFLOW_ID && message->gid == PEER_OVERFLOW_ID;
+}
+
 bool peer_sent(const struct peer *peer, const struct ucred *message)
 {
     return message->pid == peer->pid && message->uid == peer->uid && message->gid == peer->gid;

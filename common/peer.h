@@ -1,6 +1,6 @@
 /*
- * Who is at the other end of a connection, from the kernel: SO_PEERCRED, SO_PEERGROUPS (unix(7), socket(7)). Both are frozen at
- * connect(2): they name who connected, whatever became of that process since.
+ * Who is at the other end of a connection, from the kernel: SO_PEERCRED, SO_PEERGROUPS (unix(7), socket(7)).
+ * Both are frozen at connect(2): they name who connected, whatever became of that process since.
  */
 #ifndef FOB_COMMON_PEER_H
 #define FOB_COMMON_PEER_H
@@ -21,12 +21,16 @@ struct peer {
 };
 
 /*
- * 0, or a negative errno, which concerns this connection only: -EPERM when the peer cannot be named (uid 65534 or pid 0: a user or pid
- * namespace that is not ours), what getsockopt(2) said otherwise. On success peer_deinit() is owed. After an error pid, uid and gid are still set, for
- * the record: to what the kernel said, or to 0, 65534, 65534. Of the groups those that read as 65534 (unmapped) are left out.
+ * 0, or a negative errno, which concerns this connection only: -EPERM when the peer cannot be named (uid
+ * 65534 or pid 0: a user or pid namespace that is not ours), what getsockopt(2) said otherwise. On success
+ * peer_deinit() is owed. After an error pid, uid and gid are still set, for the record: to what the kernel
+ * said, or to 0, 65534, 65534. Of the groups those that read as 65534 (unmapped) are left out.
  */
 int peer_init(struct peer *peer, int sock);
 void peer_deinit(struct peer *peer);
+
+/* Credentials of what was sent when nobody had asked for them yet (SO_PASSCRED set later): nobody's. */
+bool peer_is_unsaid(const struct ucred *message);
 
 /* Did the process that connected send this message? pid, uid and gid must all agree. */
 bool peer_sent(const struct peer *peer, const struct ucred *message);
