@@ -75,6 +75,7 @@ broker_src  := $(filter-out broker/main.c,$(wildcard broker/*.c))
 fobd_src    := $(wildcard broker/main.c)
 client_src  := $(wildcard client/*.c)
 cli_src     := $(wildcard client/cli/*.c)
+trace_src   := $(wildcard client/trace/*.c)
 unit_src    := $(wildcard tests/unit/test_*.c)
 fuzz_src    := $(wildcard tests/fuzz/fuzz_*.c)
 oracle_src  := $(wildcard tests/unit/oracle.c)
@@ -82,6 +83,8 @@ unitlib_src := $(filter-out $(unit_src) $(oracle_src),$(wildcard tests/unit/*.c)
 inttest_src := $(wildcard tests/integration/test_*.c)
 intlib_src  := $(filter-out $(inttest_src),$(wildcard tests/integration/*.c))
 soak_src    := $(wildcard tests/soak/*.c)
+facts_src   := $(wildcard tests/facts/*.c)
+program_src := $(wildcard tests/integration/programs/*.c)
 bench_src   := $(if $(wildcard tests/bench/*.c),$(shell grep -l '^int main' tests/bench/*.c))
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -94,6 +97,8 @@ fuzz_bin   := $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(fuzz_src))
 int_bin    := $(patsubst tests/integration/%.c,$(B)/tests/integration/%,$(inttest_src))
 oracle_bin := $(if $(oracle_src),$(B)/tests/oracle)
 soak_bin   := $(if $(soak_src),$(B)/tests/soak/soak)
+facts_bin  := $(patsubst %.c,$(B)/%,$(facts_src))
+program_bin := $(patsubst tests/integration/programs/%.c,$(B)/tests/programs/%,$(program_src))
 bench_bin  := $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(bench_src))
 
 # ---------------------------------------------------------------- what to build
@@ -114,7 +119,7 @@ remember = mkdir -p $(@D); echo '$(subst ','\'',$(1))' >$@.new; \
 $(B)/.flags: FORCE
 	@$(call remember,$(CC) $(BASE_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
 $(B)/.sources: FORCE
-	@$(call remember,$(common_src) $(policy_src) $(broker_src) $(client_src) $(unitlib_src) $(intlib_src))
+	@$(call remember,$(common_src) $(policy_src) $(broker_src) $(client_src) $(trace_src) $(unitlib_src) $(intlib_src))
 .PHONY: FORCE
 FORCE:
 
@@ -135,13 +140,14 @@ $(B)/$(1).a: $(call obj,$(2)) $(B)/.sources
 endef
 archive = $(eval $(call archive_rule,$(1),$(2)))
 # client.a is for unit tests, which may look inside; programs get libfob.a.
-$(foreach part,common policy broker client,$(call archive,$(part),$($(part)_src)))
+$(foreach part,common policy broker client trace,$(call archive,$(part),$($(part)_src)))
 
 $(B)/fobd: $(call obj,$(fobd_src)) $(B)/broker.a $(B)/policy.a $(B)/common.a
 	$(call quiet,LINK)$(LINK) -o $@ $^ $(FOBD_LIBS)
 $(B)/fobctl: $(call obj,$(fobctl_src)) $(B)/policy.a $(B)/common.a
 	$(call quiet,LINK)$(LINK) -o $@ $^
-$(B)/fob: $(call obj,$(cli_src)) $(B)/libfob.a
+# Only the tracer looks beneath fob.h; what libfob.a has of common/ is hidden, so it brings its own.
+$(B)/fob: $(call obj,$(cli_src)) $(B)/libfob.a $(if $(trace_src),$(B)/trace.a $(B)/common.a)
 	$(call quiet,LINK)$(LINK) -o $@ $^
 
 libfob_obj := $(call pic,$(client_src) $(common_src))
@@ -167,8 +173,10 @@ test_all_src := $(unit_src) $(unitlib_src) $(fuzz_src) $(oracle_src) $(inttest_s
 using_broker := $(call includes_of,$(test_all_src),broker/)
 using_policy := $(call includes_of,$(test_all_src),policy/)
 using_client := $(call includes_of,$(test_all_src),client/)
+using_trace := $(call includes_of,$(test_all_src),client/trace/)
 uses = $(filter $(1),$(using_$(2)))
-libs_of = $(if $(call uses,$(1),client),$(if $(filter tests/unit/%,$(1)),$(B)/client.a,$(B)/libfob.a)) \
+libs_of = $(if $(call uses,$(1),trace),$(B)/trace.a) \
+          $(if $(call uses,$(1),client),$(if $(filter tests/unit/%,$(1)),$(B)/client.a,$(B)/libfob.a)) \
           $(if $(call uses,$(1),broker),$(B)/broker.a) \
           $(if $(call uses,$(1),broker)$(call uses,$(1),policy),$(B)/policy.a) $(B)/common.a
 link_flags = $(shell sed -n 's,^ \* Link: ,,p' $(1))
@@ -193,6 +201,14 @@ $(soak_bin): $(call obj,$(soak_src)) $(B)/policy.a $(B)/common.a
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(LINK) -o $@ $^
 
+# Nothing of ours in them: what they show holds for everybody's programs.
+$(facts_bin): $(B)/%: $(B)/obj/%.o
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(LINK) -o $@ $^ -pthread
+$(program_bin): $(B)/tests/programs/%: $(B)/obj/tests/integration/programs/%.o $(B)/libfob.a
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(LINK) -o $@ $^
+
 style_checks := tests/check-includes.sh tests/check-style.sh
 golden       := $(wildcard tests/golden/*.sh)
 man_checks   := $(wildcard tests/man/*.sh tests/integration/man*.sh)
@@ -200,11 +216,11 @@ int_scripts  := $(filter-out tests/integration/harness% $(man_checks),$(wildcard
 RUN = BUILD=$(abspath $(B)) $(if $(SANITIZE),FOB_SANITIZE=1 UBSAN_OPTIONS=print_stacktrace=1) sh tests/run.sh
 
 .PHONY: tests
-tests: all $(unit_bin) $(fuzz_bin) $(int_bin) $(oracle_bin) $(bench_bin) $(soak_bin) ## build every test program, run none
+tests: all $(unit_bin) $(fuzz_bin) $(int_bin) $(oracle_bin) $(bench_bin) $(soak_bin) $(facts_bin) $(program_bin) ## build every test program, run none
 
 .PHONY: check-attacks soak check check-style check-unit check-fuzz-corpus check-integration check-oracle check-install check-man
 check: tests ## install what is missing (as root), build, run all tests
-	@$(RUN) $(style_checks) $(unit_bin) $(fuzz_bin) $(oracle_bin) $(golden) $(int_bin) $(int_scripts) $(man_checks) \
+	@$(RUN) $(style_checks) $(unit_bin) $(fuzz_bin) $(oracle_bin) $(facts_bin) $(golden) $(int_bin) $(int_scripts) $(man_checks) \
 	    $(if $(SANITIZERS),,tests/install-test.sh)
 check-style: ## include rules, sizes of functions and files
 	@$(RUN) $(style_checks)

@@ -34,9 +34,11 @@ judge() { # FILE NAME
     policy/*:policy/fobctl/*) echo "$1: includes \"$2\": the library does not know its program" ;;
     policy/*:policy/* | policy/*:common/*) ;;
     broker/*:broker/* | broker/*:common/* | broker/*:policy/policy.h) ;;
-    client/cli/*:client/cli/* | client/cli/*:client/fob.h) ;;
+    client/cli/*:client/cli/* | client/cli/*:client/fob.h | client/cli/*:client/trace/trace.h) ;;
+    client/trace/*:client/trace/* | client/trace/*:common/* | client/trace/*:client/fob.h) ;;
+    client/trace/*) echo "$1: includes \"$2\": the tracer sees what goes over the socket, not the library" ;;
     client/cli/*) echo "$1: includes \"$2\": fob is made with fob.h alone, like anybody's program" ;;
-    client/*:client/cli/*) echo "$1: includes \"$2\": the library does not know its program" ;;
+    client/*:client/cli/* | client/*:client/trace/*) echo "$1: includes \"$2\": the library does not know its program" ;;
     client/*:client/* | client/*:common/*) ;;
     *) echo "$1: includes \"$2\": ${1%%/*} may not know ${target%%/*}" ;;
     esac
@@ -46,8 +48,8 @@ judge() { # FILE NAME
 check_the_check() {
     tree=$(mktemp -d)
     trap 'rm -rf "$tree"' EXIT
-    mkdir -p "$tree/common" "$tree/policy/fobctl" "$tree/broker" "$tree/client/cli"
-    for header in common/wire.h policy/policy.h policy/ast.h broker/audit.h client/conn.h client/fob.h client/cli/args.h; do
+    mkdir -p "$tree/common" "$tree/policy/fobctl" "$tree/broker" "$tree/client/cli" "$tree/client/trace"
+    for header in common/wire.h policy/policy.h policy/ast.h broker/audit.h client/conn.h client/fob.h client/cli/args.h client/trace/trace.h; do
         : >"$tree/$header"
     done
     # allowed
@@ -56,6 +58,8 @@ check_the_check() {
     printf '#include "audit.h"\n#include "../policy/policy.h"\n' >"$tree/broker/good.c"
     printf '#include "conn.h"\n#include "../common/wire.h"\n' >"$tree/client/good.c"
     printf '#include <errno.h>\n#include "args.h"\n#include "../fob.h"\n' >"$tree/client/cli/good.c"
+    printf '#include "trace.h"\n#include "../../common/wire.h"\n' >"$tree/client/trace/good.c"
+    echo '#include "../trace/trace.h"' >"$tree/client/cli/good2.c"
     # forbidden
     echo '#include "../policy/policy.h"' >"$tree/common/bad.c"
     echo '#include "../broker/audit.h"' >"$tree/policy/bad.c"
@@ -64,13 +68,14 @@ check_the_check() {
     echo '#include "../broker/audit.h"' >"$tree/client/bad.c"
     echo '#include "../conn.h"' >"$tree/client/cli/bad.c"
     echo '#include "../../common/wire.h"' >"$tree/client/cli/bad2.c"
+    echo '#include "../conn.h"' >"$tree/client/trace/bad.c"
     echo '#include "../ast.h"' >"$tree/policy/fobctl/bad.c"
     echo '#include <common/wire.h>' >"$tree/broker/bad3.c"
     echo '#include "common/wire.h"' >"$tree/broker/bad4.c"
     echo '#include "conn.h"' >"$tree/client/fob.h"
     found=$(violations "$tree" | cut -d : -f 1 | tr '\n' ' ')
     expected="broker/bad.c broker/bad2.c broker/bad3.c broker/bad4.c client/bad.c client/cli/bad.c client/cli/bad2.c \
-client/fob.h common/bad.c policy/bad.c policy/fobctl/bad.c "
+client/fob.h client/trace/bad.c common/bad.c policy/bad.c policy/fobctl/bad.c "
     if [ "$found" != "$expected" ]; then
         echo "check-includes: the check itself is broken: found: $found" >&2
         echo "check-includes: expected: $expected" >&2

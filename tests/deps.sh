@@ -43,7 +43,9 @@ probe() {
         need_command mandoc mandoc
         need_command pkgconf pkg-config pkgconf
         need_command util-linux setpriv
-        need_command python3-minimal python3
+        need_command php-cli php
+        need_command bubblewrap bwrap
+        python3 -c 'import ctypes, socket, threading, unittest' 2>/dev/null || need python3
         ;;
     lint)
         need_command clang-tidy clang-tidy
