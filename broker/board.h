@@ -22,6 +22,7 @@ struct board_counters {
     _Atomic uint64_t failed;      /* allowed, but the kernel did not */
     _Atomic uint64_t over_quota;  /* connections and entries */
     _Atomic uint64_t malformed;   /* messages */
+    _Atomic uint64_t undelivered; /* replies to datagrams, and datagrams without a name */
     _Atomic uint64_t slow;        /* messages that took 100 ms and more */
     _Atomic uint64_t audit_lost;  /* records */
     _Atomic uint64_t latency_sum; /* microseconds */

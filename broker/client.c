@@ -13,7 +13,8 @@ static size_t bucket_of(uid_t uid)
 static bool client_is(const struct client *client, const struct peer *peer)
 {
     const struct policy_subject *s = &client->subject;
-    return s->uid == peer->uid && s->gid == peer->gid && s->n_groups == peer->n_groups &&
+    return s->uid == peer->uid && s->groups_unknown == peer->groups_unknown && s->gid == peer->gid &&
+           s->n_groups == peer->n_groups &&
            (peer->n_groups == 0 ||
             memcmp(s->groups, peer->groups, peer->n_groups * sizeof *peer->groups) == 0);
 }
@@ -68,6 +69,7 @@ static struct client *client_new(struct clients *clients, const struct peer *pee
         .gid = peer->gid,
         .groups = groups,
         .n_groups = peer->n_groups,
+        .groups_unknown = peer->groups_unknown,
         .user = policy_find_user(clients->policy, peer->uid),
     };
     client->narrows = clients->narrow && policy_narrows(clients->policy, &client->subject);

@@ -286,6 +286,23 @@ int confine_identity(const struct confine_plan *plan, struct confine_state *stat
     return err;
 }
 
+/* ---- courier ---- */
+
+int confine_courier(const struct confine_plan *plan, struct confine_state *state)
+{
+    static const cap_value_t caps[] = { CAP_SETGID, CAP_SETUID, CAP_SYS_PTRACE };
+    int n = !plan->privileged ? 0 : has_ptrace() ? 3 : 2;
+    *state = (struct confine_state){ .proc_self_fd = -1 };
+    int err = note(state, CONFINE_UID, become(plan, caps, n));
+    if (err == 0)
+        err = note(state, CONFINE_CAPABILITIES, set_capabilities(caps, n));
+    if (err == 0)
+        err = note(state, CONFINE_UNDUMPABLE, seal_process());
+    if (err == 0)
+        err = note(state, CONFINE_NO_NEW_PRIVS, set_no_new_privs());
+    return err == 0 ? note(state, CONFINE_SECCOMP, confine_seccomp_courier()) : err;
+}
+
 /* ---- text ---- */
 
 const char *confine_text(char out[CONFINE_TEXT], unsigned steps)

@@ -63,6 +63,13 @@ int confine_sealer(const struct confine_plan *plan, struct confine_state *state)
  */
 int confine_identity(const struct confine_plan *plan, struct confine_state *state);
 
+/*
+ * The courier's: CAP_SETUID and CAP_SETGID, to look names up with the rights of who is answered, and
+ * CAP_SYS_PTRACE, to see whether they live in the same namespaces (without it those who have privileges are
+ * not answered). No other root and no Landlock, as above. Every step is required. 0 or a negative errno.
+ */
+int confine_courier(const struct confine_plan *plan, struct confine_state *state);
+
 /* Supervisor, before its first child: gives up the capabilities that it never needs, and uses CAP_DAC_* no
  * more itself (they stay permitted, to be given to workers). 0 or a negative errno. */
 int confine_supervisor(void);

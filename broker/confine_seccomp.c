@@ -45,6 +45,7 @@ static const int of_worker[] = {
 static const int of_identity[] = { SCMP_SYS(setgroups), SCMP_SYS(setfsuid), SCMP_SYS(setfsgid),
                                    SCMP_SYS(capset), SCMP_SYS(capget) };
 
+static const int of_courier[] = { SCMP_SYS(setresuid), SCMP_SYS(setresgid), SCMP_SYS(connect) };
 static const int of_sealer[] = { SCMP_SYS(open_tree), SCMP_SYS(mount_setattr), SCMP_SYS(read) };
 
 /* With CAP_SYS_PTRACE ptrace, pidfd_getfd and process_vm_readv would be other processes' memory and files. */
@@ -156,5 +157,20 @@ int confine_seccomp_identity(void)
         err = allow_all(filter, of_identity_helper, ARRAY_SIZE(of_identity_helper));
     if (err == 0)
         err = allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, get_info));
+    return load(filter, err);
+}
+
+int confine_seccomp_courier(void)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+    if (!filter)
+        return -ENOMEM;
+    int err = add_basic(filter);
+    if (err == 0)
+        err = allow_all(filter, of_courier, ARRAY_SIZE(of_courier));
+    if (err == 0)
+        err = allow_if(filter, SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+    if (err == 0)
+        err = allow_if(filter, SCMP_SYS(openat), SCMP_A2(SCMP_CMP_MASKED_EQ, O_PATH, O_PATH));
     return load(filter, err);
 }

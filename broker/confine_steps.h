@@ -16,5 +16,7 @@ int confine_landlock(const struct mounts *mounts, unsigned *abi);
 int confine_seccomp_worker(bool identity);
 int confine_seccomp_sealer(void);
 int confine_seccomp_identity(void);
+/* Opens nothing but places (O_PATH). */
+int confine_seccomp_courier(void);
 
 #endif

@@ -51,7 +51,8 @@ static struct connection *connection_new(struct worker *worker, int fd, enum fra
         .pid = peer->pid,
         .client = client_ref(&worker->clients, peer),
     };
-    if (!connection->client || connection_watch(worker, connection, EPOLL_CTL_ADD, EPOLLIN) < 0) {
+    if (!connection->client ||
+        (kind != FRAME_DATAGRAM && connection_watch(worker, connection, EPOLL_CTL_ADD, EPOLLIN) < 0)) {
         if (connection->client)
             client_unref(&worker->clients, connection->client);
         free(connection);
@@ -62,6 +63,21 @@ static struct connection *connection_new(struct worker *worker, int fd, enum fra
     if (connection->next)
         connection->next->prev = connection;
     return worker->connections = connection;
+}
+
+struct connection *connection_of_datagram(struct worker *worker, const struct peer *peer,
+                                          const struct courier_address *from)
+{
+    struct courier_address *kept = malloc(sizeof *kept);
+    struct connection *connection =
+        kept ? connection_new(worker, worker->setup->courier, FRAME_DATAGRAM, peer) : NULL;
+    if (!connection) {
+        free(kept);
+        return NULL;
+    }
+    *kept = *from;
+    connection->from = kept;
+    return connection;
 }
 
 static void connection_settle(struct worker *worker, struct connection *connection)
@@ -76,7 +92,8 @@ void connection_close(struct worker *worker, struct connection *connection)
 {
     park_cancel(worker, connection);
     connection_settle(worker, connection);
-    quota_give(worker->setup->quota, worker->setup->slot, connection->client->subject.uid);
+    if (connection->kind != FRAME_DATAGRAM)
+        quota_give(worker->setup->quota, worker->setup->slot, connection->client->subject.uid);
     connection->client->user->connections--;
     client_unref(&worker->clients, connection->client);
     if (connection->next)
@@ -85,6 +102,8 @@ void connection_close(struct worker *worker, struct connection *connection)
         connection->prev->next = connection->next;
     else
         worker->connections = connection->next;
+    if (connection->kind == FRAME_DATAGRAM)
+        connection->fd = -1; /* the courier's, which all have */
     if (connection->lent && connection->fd >= 0) {
         epoll_ctl(worker->epoll, EPOLL_CTL_DEL, connection->fd, NULL);
         shutdown(connection->fd,
@@ -92,6 +111,7 @@ void connection_close(struct worker *worker, struct connection *connection)
     }
     fd_close(connection->fd);
     free(connection->part);
+    free(connection->from);
     free(connection);
 }
 
@@ -197,6 +217,8 @@ bool connection_has_room(struct worker *worker, struct connection *connection, u
 
 void connection_sent(struct worker *worker, struct connection *connection, unsigned n)
 {
+    if (connection->kind == FRAME_DATAGRAM)
+        return; /* the courier counts */
     connection->replied = true;
     connection->in_flight = n;
     connection->client->user->in_flight += n;
@@ -220,14 +242,15 @@ static void connection_pause(struct worker *worker, struct connection *connectio
 
 int connection_ignore(struct worker *worker, struct connection *connection)
 {
-    return connection_watch(worker, connection, EPOLL_CTL_MOD, 0);
+    return connection->kind == FRAME_DATAGRAM ? 0 : connection_watch(worker, connection, EPOLL_CTL_MOD, 0);
 }
 
 /* Closed when that fails: it would never be heard again. */
 bool connection_heed(struct worker *worker, struct connection *connection)
 {
     connection->paused = false;
-    if (connection_watch(worker, connection, EPOLL_CTL_MOD, EPOLLIN) == 0)
+    if (connection->kind != FRAME_DATAGRAM &&
+        connection_watch(worker, connection, EPOLL_CTL_MOD, EPOLLIN) == 0)
         return true;
     connection_close(worker, connection);
     return false;
@@ -279,7 +302,8 @@ bool connection_request(struct worker *worker, struct connection *connection, si
 
 bool connection_serve(struct worker *worker, struct connection *connection, unsigned events)
 {
-    if (connection_is_gone(worker, connection, events) || !connection_is_ready(worker, connection))
+    if (connection->kind == FRAME_DATAGRAM || connection_is_gone(worker, connection, events) ||
+        !connection_is_ready(worker, connection))
         return false;
     size_t len;
     struct ucred sender;

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "courier.h"
 #include "frame.h"
 #include "worker.h"
 
@@ -16,14 +17,15 @@ struct connection {
     struct client *client;
     int fd;
     enum frame_kind kind;
-    pid_t pid;               /* who connected: SO_PEERCRED */
-    unsigned in_flight;      /* descriptors of the last reply, until they are known to be taken */
-    struct frame_part *part; /* of the next request, on a stream; or NULL */
-    bool replied;            /* a reply may still be unread */
-    bool paused;             /* waits for its client to read: EPOLLOUT instead of EPOLLIN */
-    struct parked *parked;   /* a slow opener works for it: it is not read from; else NULL */
-    bool lent;               /* another process may have the socket too: closing it does not end its events */
-    bool warned;             /* it was said that somebody else uses it */
+    pid_t pid;                    /* who connected: SO_PEERCRED */
+    unsigned in_flight;           /* descriptors of the last reply, until they are known to be taken */
+    struct courier_address *from; /* of a datagram: who is answered; or NULL */
+    struct frame_part *part;      /* of the next request, on a stream; or NULL */
+    bool replied;                 /* a reply may still be unread */
+    bool paused;                  /* waits for its client to read: EPOLLOUT instead of EPOLLIN */
+    struct parked *parked;        /* a slow opener works for it: it is not read from; else NULL */
+    bool lent;   /* another process may have the socket too: closing it does not end its events */
+    bool warned; /* it was said that somebody else uses it */
 };
 
 /* Accepts what waits at a listening socket of the worker's, a few at most. */
@@ -31,6 +33,9 @@ void connection_accept(struct worker *worker, int listener);
 /* Takes a connection over from another worker, whatever the quotas say: it was within them. Takes fd. NULL:
  * it had to be closed. */
 struct connection *connection_adopt(struct worker *worker, int fd, enum frame_kind kind);
+/* That of one datagram; it is not waited for. NULL: no memory. */
+struct connection *connection_of_datagram(struct worker *worker, const struct peer *peer,
+                                          const struct courier_address *from);
 /* Answers the request of len bytes in worker->in. True if the connection still lives. */
 bool connection_request(struct worker *worker, struct connection *connection, size_t len,
                         const struct ucred *sender);
@@ -38,7 +43,8 @@ bool connection_request(struct worker *worker, struct connection *connection, si
 bool connection_serve(struct worker *worker, struct connection *connection, unsigned events);
 void connection_close(struct worker *worker, struct connection *connection);
 
-/* Events of its socket but its end are (not) waited for. 0 or a negative errno. */
+/* Events of its socket but its end are (not) waited for; the connection of a datagram ends. 0 or a negative
+ * errno. */
 int connection_ignore(struct worker *worker, struct connection *connection);
 /* True if it still lives. */
 bool connection_heed(struct worker *worker, struct connection *connection);

@@ -182,6 +182,7 @@ int frame_receive(struct worker *worker, struct connection *connection, size_t *
     case FRAME_APUE:
         return receive_apue(worker, connection, len, sender);
     case FRAME_PACKET:
+    case FRAME_DATAGRAM: /* never asked: datagram.h */
     default:
         return msg_recv_cred(connection->fd, worker->in, sizeof worker->in, MSG_DONTWAIT, len, sender);
     }
@@ -199,5 +200,7 @@ int frame_send(struct worker *worker, const struct connection *connection, size_
 {
     if (connection->kind == FRAME_APUE)
         return send_apue(worker, connection, fds, n_fds);
+    if (connection->kind == FRAME_DATAGRAM)
+        return courier_post(worker->setup->courier, connection->from, worker->out, len, fds, n_fds);
     return msg_send(connection->fd, worker->out, len, fds, n_fds, NULL, MSG_DONTWAIT);
 }

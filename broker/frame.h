@@ -16,10 +16,11 @@ struct worker;
 struct connection;
 
 enum frame_kind {
-    FRAME_PACKET, /* SOCK_SEQPACKET: the kernel keeps messages apart */
-    FRAME_FRESH,  /* SOCK_STREAM before its first byte, which says what it is */
-    FRAME_NATIVE, /* SOCK_STREAM: each message tells its length */
-    FRAME_APUE,   /* SOCK_STREAM: common/apue.h */
+    FRAME_PACKET,   /* SOCK_SEQPACKET: the kernel keeps messages apart */
+    FRAME_FRESH,    /* SOCK_STREAM before its first byte, which says what it is */
+    FRAME_NATIVE,   /* SOCK_STREAM: each message tells its length */
+    FRAME_APUE,     /* SOCK_STREAM: common/apue.h */
+    FRAME_DATAGRAM, /* SOCK_DGRAM: nobody is connected */
 };
 
 /* The beginning of a request whose end has not come. */

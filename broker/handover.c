@@ -10,6 +10,7 @@
 #include "../common/peer.h"
 #include "../common/util.h"
 #include "connection.h"
+#include "datagram.h"
 #include "request.h"
 
 /* What goes before the bytes of a request. */
@@ -17,8 +18,9 @@ struct handover {
     uint32_t in_flight;
     uint32_t replied, warned;
     enum frame_kind kind;
-    bool whole;   /* the bytes are a request; else the beginning of one */
-    uint32_t len; /* of the bytes */
+    struct courier_address from; /* of a datagram, which has no socket of its own */
+    bool whole;                  /* the bytes are a request; else the beginning of one */
+    uint32_t len;                /* of the bytes */
     struct ucred sender;
 };
 
@@ -29,7 +31,7 @@ struct handover {
 static int send_patiently(int sock, const void *bytes, size_t len, int fd)
 {
     int err;
-    while ((err = msg_send(sock, bytes, len, &fd, 1, NULL, 0)) == -ETOOMANYREFS)
+    while ((err = msg_send(sock, bytes, len, &fd, fd >= 0, NULL, 0)) == -ETOOMANYREFS)
         poll(NULL, 0, 1);
     return err;
 }
@@ -44,6 +46,8 @@ static int send_one(struct worker *worker, struct connection *connection, int so
         .warned = connection->warned,
         .kind = connection->kind,
     };
+    if (connection->from)
+        head.from = *connection->from;
     if (worker->pending.connection == connection) {
         head.whole = true;
         head.len = (uint32_t)worker->pending.len;
@@ -55,7 +59,7 @@ static int send_one(struct worker *worker, struct connection *connection, int so
         memcpy(bytes + sizeof head, connection->part->bytes, head.len);
     }
     memcpy(bytes, &head, sizeof head);
-    CLEANUP(fd_cleanup) int fd = fd_take(&connection->fd);
+    CLEANUP(fd_cleanup) int fd = connection->from ? -1 : fd_take(&connection->fd);
     connection_close(worker, connection);
     return send_patiently(sock, bytes, sizeof head + head.len, fd);
 }
@@ -81,7 +85,9 @@ void handover_send_all(struct worker *worker, int sock)
 /* A connection that its successor cannot hold is closed, as one that could not be accepted. */
 static void take_over(struct worker *worker, const struct handover *head, const uint8_t *bytes, int taken)
 {
-    struct connection *connection = connection_adopt(worker, taken, head->kind);
+    struct connection *connection = head->kind == FRAME_DATAGRAM
+                                        ? datagram_adopt(worker, &head->from)
+                                        : connection_adopt(worker, taken, head->kind);
     if (!connection)
         return;
     board_add(&worker->counters->handed_over, 1);
@@ -93,8 +99,8 @@ static void take_over(struct worker *worker, const struct handover *head, const 
     memcpy(worker->in, bytes, head->len);
     if (!head->whole)
         frame_resume(worker, connection, head->len, &head->sender);
-    else
-        connection_request(worker, connection, head->len, &head->sender);
+    else if (connection_request(worker, connection, head->len, &head->sender) && head->kind == FRAME_DATAGRAM)
+        connection_close(worker, connection);
 }
 
 int handover_receive(struct worker *worker, int sock)
@@ -107,15 +113,15 @@ int handover_receive(struct worker *worker, int sock)
         return 0;
     if (got != 1)
         return got < 0 && got != -EMFILE ? got : got == 0 ? -EPIPE : 1;
-    if (in.n_fds != 1 || in.len < sizeof head) {
+    if (in.len < sizeof head) {
         fd_close_many(in.fds, in.n_fds);
         return -EPROTO;
     }
     memcpy(&head, bytes, sizeof head);
-    if (head.len != in.len - sizeof head) {
+    if (head.len != in.len - sizeof head || in.n_fds != (head.kind != FRAME_DATAGRAM)) {
         fd_close_many(in.fds, in.n_fds);
         return -EPROTO;
     }
-    take_over(worker, &head, bytes + sizeof head, in.fds[0]);
+    take_over(worker, &head, bytes + sizeof head, in.n_fds ? in.fds[0] : -1);
     return 1;
 }

@@ -16,6 +16,8 @@ static int ask(struct worker *worker, const struct connection *connection, struc
     int fd = -1;
     socklen_t len = sizeof fd;
     *identity = (struct identity){ .has_exe = false };
+    if (connection->kind == FRAME_DATAGRAM)
+        return -1; /* nobody is connected */
     if (getsockopt(connection->fd, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) < 0)
         return -1;
     CLEANUP(fd_cleanup) int pidfd = fd;
@@ -29,7 +31,8 @@ static int ask(struct worker *worker, const struct connection *connection, struc
 static const char *find_label(struct worker *worker, const struct connection *connection)
 {
     socklen_t len = sizeof worker->label - 1;
-    if (getsockopt(connection->fd, SOL_SOCKET, SO_PEERSEC, worker->label, &len) < 0)
+    if (connection->kind == FRAME_DATAGRAM ||
+        getsockopt(connection->fd, SOL_SOCKET, SO_PEERSEC, worker->label, &len) < 0)
         return NULL;
     worker->label[len < sizeof worker->label ? len : sizeof worker->label - 1] = '\0';
     return *worker->label ? worker->label : NULL;

@@ -57,6 +57,8 @@ static int send_job(struct worker *worker, const struct parked *p)
         .kind = p->connection->kind,
         .sender = p->sender,
     };
+    if (p->connection->from)
+        head.from = *p->connection->from;
     if (worker->narrowed)
         head.identity = worker->identity;
     memcpy(bytes, &head, sizeof head);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "courier.h"
 #include "frame.h"
 #include "identity.h"
 
@@ -35,6 +36,7 @@ struct park_job {
     uint32_t job;
     uint32_t len;
     enum frame_kind kind;
+    struct courier_address from; /* of a datagram */
     struct ucred sender;
     struct identity identity; /* if the policy needs it */
 };

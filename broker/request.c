@@ -316,7 +316,7 @@ static void admit(struct worker *worker, struct connection *connection, struct r
         request->error = EACCES;
         request->reason = "audit";
     } else if (!is_within_rate(worker, connection, request) ||
-               (request->header.type == WIRE_OPEN &&
+               (request->header.type == WIRE_OPEN && connection->kind != FRAME_DATAGRAM &&
                 !connection_has_room(worker, connection, request->header.count))) {
         board_add(&worker->counters->over_quota, request->header.count);
         request->error = EAGAIN;

@@ -15,6 +15,7 @@
 #include "../common/peer.h"
 #include "../common/util.h"
 #include "connection.h"
+#include "datagram.h"
 #include "park.h"
 #include "request.h"
 
@@ -31,9 +32,12 @@ static int64_t now_ms(void)
 static void serve_client(struct worker *worker, const struct park_job *head, int fd)
 {
     struct peer peer;
-    if (peer_init(&peer, fd) < 0)
+    struct courier_address from = head->from;
+    bool is_datagram = head->kind == FRAME_DATAGRAM;
+    if ((is_datagram ? datagram_peer(&peer, &head->sender) : peer_init(&peer, fd)) < 0)
         return;
     struct connection connection = {
+        .from = is_datagram ? &from : NULL,
         .fd = fd,
         .kind = head->kind,
         .pid = peer.pid,

@@ -97,8 +97,9 @@ static void text_counters(const struct status *status, FILE *out)
     fprintf(out, "decisions: %llu allowed, %llu refused, %llu allowed but failed; in %llu requests\n",
             (unsigned long long)status->allowed, (unsigned long long)status->refused,
             (unsigned long long)status->failed, (unsigned long long)status->messages);
-    fprintf(out, "turned away: %llu over a quota, %llu malformed\n", (unsigned long long)status->over_quota,
-            (unsigned long long)status->malformed);
+    fprintf(out, "turned away: %llu over a quota, %llu malformed; %llu datagrams not answered\n",
+            (unsigned long long)status->over_quota, (unsigned long long)status->malformed,
+            (unsigned long long)status->undelivered);
     fprintf(out,
             "latency: p50 %u, p90 %u, p99 %u, p99.9 %u, most %u microseconds; %llu requests took 100 ms and "
             "more\n",
@@ -203,14 +204,15 @@ static void json_counters(const struct status *status, FILE *out)
 {
     fprintf(out,
             ",\"connections\":%u,\"accepted\":%llu,\"handed_over\":%llu,\"requests\":%llu,\"allowed\":%llu,"
-            "\"refused\":%llu,\"failed\":%llu,\"over_quota\":%llu,\"malformed\":%llu,\"slow\":%llu,"
+            "\"refused\":%llu,\"failed\":%llu,\"over_quota\":%llu,\"malformed\":%llu,\"undelivered\":%llu,"
+            "\"slow\":%llu,"
             "\"audit_lost\":%llu",
             status->connections, (unsigned long long)status->accepted,
             (unsigned long long)status->handed_over, (unsigned long long)status->messages,
             (unsigned long long)status->allowed, (unsigned long long)status->refused,
             (unsigned long long)status->failed, (unsigned long long)status->over_quota,
-            (unsigned long long)status->malformed, (unsigned long long)status->slow,
-            (unsigned long long)status->audit_lost);
+            (unsigned long long)status->malformed, (unsigned long long)status->undelivered,
+            (unsigned long long)status->slow, (unsigned long long)status->audit_lost);
     fprintf(out, ",\"slow_openers\":{\"now\":%u,\"stuck\":%u,\"timeouts\":%llu}", status->slow_now,
             status->slow_stuck, (unsigned long long)status->slow_timeouts);
     fprintf(out, ",\"latency_us\":{\"p50\":%u,\"p90\":%u,\"p99\":%u,\"p99.9\":%u,\"max\":%u}",

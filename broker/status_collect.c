@@ -103,6 +103,7 @@ static void add_counters(struct status *status, const struct board_counters *c)
     status->failed += c->failed;
     status->over_quota += c->over_quota;
     status->malformed += c->malformed;
+    status->undelivered += c->undelivered;
     status->slow += c->slow;
     status->audit_lost += c->audit_lost;
     status->latency_sum += c->latency_sum;

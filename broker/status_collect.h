@@ -50,8 +50,8 @@ struct status {
     struct status_user *users;
     size_t n_users, cap_users;
     unsigned connections;
-    uint64_t accepted, handed_over, messages, allowed, refused, failed, over_quota, malformed, slow,
-        audit_lost;
+    uint64_t accepted, handed_over, messages, allowed, refused, failed, over_quota, malformed, undelivered,
+        slow, audit_lost;
     uint64_t latency_sum;          /* microseconds */
     uint64_t latencies[128];       /* by class: board_latency_class() */
     unsigned slow_now, slow_stuck; /* slow openers at work, and those that nobody waits for any more */

@@ -63,6 +63,7 @@ void status_write_metrics(const struct status *status, FILE *out)
     put_decisions(status, out);
     put_counter(out, "over_quota", "Connections and entries turned away by a quota.", status->over_quota);
     put_counter(out, "malformed", "Messages that could not be decoded.", status->malformed);
+    put_counter(out, "undelivered", "Datagrams that could not be answered.", status->undelivered);
     put_counter(out, "slow_requests", "Requests that took 100 ms and more.", status->slow);
     put_gauge(out, "slow_openers", "Opens that a slow opener is at.", status->slow_now);
     put_gauge(out, "slow_openers_stuck", "Slow openers that hang and are not waited for.",

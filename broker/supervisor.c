@@ -106,6 +106,7 @@ static void close_private(void *supervisor, const struct generation *own)
         fd_close(s->listeners[i].name.lock_fd);
     fd_close(service_notify_fd());
     control_close_fds(&s->control);
+    fd_close(s->courier.queue[1]);
 }
 
 struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot)
@@ -122,6 +123,7 @@ struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot)
         .workers = supervisor_workers(s),
         .close_private = close_private,
         .supervisor = s,
+        .courier = s->courier.queue[0],
         .listeners = { s->listeners[0].fd, s->listeners[1].fd, s->listeners[2].fd },
         .single = s->single,
         .client = s->start.client,
@@ -133,11 +135,22 @@ struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot)
 static int share_memory(struct supervisor *s)
 {
     unsigned slots = 2 * supervisor_workers(s), openers = s->config->slow_openers;
-    s->board = board_new(slots + 2 * openers);
+    s->board = board_new(slots + 2 * openers + 1); /* the last one is the courier's */
     s->jobs = jobs_new(openers, openers < 4 ? 1 : openers / 4);
     s->quota = quota_new(slots, connection_limit(s->config), s->config->max_connections_per_user);
     s->rate = rate_new(s->config->max_rate);
     return s->board && s->jobs && s->quota && s->rate ? 0 : -ENOMEM;
+}
+
+/* Half of the limit is for the workers (set_flight_limits()), a quarter for what goes out in datagrams. */
+static void start_courier(struct supervisor *s)
+{
+    struct rlimit limit = { 1024, 1024 };
+    getrlimit(RLIMIT_NOFILE, &limit);
+    unsigned max_fds = limit.rlim_cur / 4 < INT32_MAX ? (unsigned)(limit.rlim_cur / 4) : INT32_MAX;
+    if (s->courier.queue[1] >= 0)
+        courier_start(&s->courier, &s->reign->plan, s->board, board_slots(s->board) - 1,
+                      s->listeners[LISTENER_DATAGRAM].fd, max_fds, supervisor_now_ms());
 }
 
 static int start_workers(struct supervisor *s)
@@ -145,6 +158,10 @@ static int start_workers(struct supervisor *s)
     struct worker_setup setup = supervisor_worker_setup(s, 0);
     int err = generation_share(&s->reign->generation, supervisor_workers(s) + s->config->slow_openers);
     board_announce(s->board, s->reign->generation.number);
+    if (err == 0 && s->listeners[LISTENER_DATAGRAM].fd >= 0)
+        err = courier_open(&s->courier);
+    start_courier(s);
+    setup.courier = s->courier.queue[0];
     if (err == 0)
         err = reign_start(s->reign, &setup, NULL, supervisor_now_ms());
     s->start.client = fd_close(s->start.client); /* the worker has it */
@@ -261,6 +278,7 @@ static void reap(struct supervisor *s)
         bool known = false;
         for (size_t i = 0; i < ARRAY_SIZE(reigns) && !known; i++)
             known = reigns[i] && workers_reaped(&reigns[i]->workers, pid, status, supervisor_now_ms());
+        known = known || courier_reaped(&s->courier, pid, status, supervisor_now_ms());
         if (!known) /* an opener that hung longer than its reign */
             jobs_opener_died(s->jobs, pid);
     }
@@ -304,7 +322,7 @@ static int timeout_of(const struct supervisor *s)
 {
     int64_t at = s->stop_deadline ? s->stop_deadline : workers_next_start(&s->reign->workers);
     at = earlier(at, earlier(reload_deadline(&s->reload), control_deadline(&s->control)));
-    at = earlier(at, earlier(s->hung_at, s->mount_watch.look_at));
+    at = earlier(at, earlier(s->courier.at, earlier(s->hung_at, s->mount_watch.look_at)));
     if (at == INT64_MAX)
         return -1;
     int64_t left = at - supervisor_now_ms();
@@ -342,6 +360,8 @@ static int supervisor_turn(struct supervisor *s)
     reap(s);
     kill_hung(s);
     start_openers(s);
+    if (s->courier.at <= supervisor_now_ms() && !s->stopping)
+        start_courier(s);
     if (mount_watch_changed(&s->mount_watch, &s->reign->generation.mounts, supervisor_now_ms()) &&
         !s->stopping)
         reload_renew(s);
@@ -382,6 +402,7 @@ static void supervisor_deinit(struct supervisor *s)
     reign_free(s->reload.next);
     reign_free(s->reload.old);
     reign_free(s->reign);
+    courier_deinit(&s->courier); /* after all whose replies it has */
     s->signals = fd_close(s->signals);
     s->start.client = fd_close(s->start.client);
     s->start.ready = fd_close(s->start.ready);
@@ -408,6 +429,7 @@ int supervisor_run(struct config *config, const struct supervisor_start *start)
     };
     for (int i = 0; i < LISTENERS; i++)
         listener_init(&s.listeners[i]);
+    courier_init(&s.courier);
     control_init(&s.control);
     mount_watch_init(&s.mount_watch);
     int err = supervisor_start(&s);

@@ -10,6 +10,7 @@
 
 #include "config.h"
 #include "control.h"
+#include "courier.h"
 #include "listener.h"
 #include "mount_watch.h"
 #include "reign.h"
@@ -33,7 +34,8 @@ struct supervisor {
     struct rate *rate;
     struct mount_watch mount_watch;
     struct listener listeners[LISTENERS];
-    struct reign *reign; /* in force */
+    struct courier courier; /* with a datagram socket */
+    struct reign *reign;    /* in force */
     struct reload reload;
     struct control control;
     int64_t hung_at; /* when it is looked again for openers that hang; INT64_MAX: none is at work */

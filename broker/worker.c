@@ -15,6 +15,7 @@
 #include "../common/msg.h"
 #include "../common/util.h"
 #include "connection.h"
+#include "datagram.h"
 
 enum {
     EVENTS_IN_A_TURN = 64,
@@ -168,6 +169,8 @@ static void worker_turn(struct worker *worker, struct epoll_event *events, int n
         else if (mark == &worker->setup->listeners[LISTENER_PACKET] ||
                  mark == &worker->setup->listeners[LISTENER_STREAM])
             connection_accept(worker, *(const int *)mark);
+        else if (mark == &worker->setup->listeners[LISTENER_DATAGRAM])
+            datagram_serve(worker);
         else if (mark == &worker->predecessor)
             receive_connections(worker);
         else if (mark == &worker->setup->wakes)
@@ -199,6 +202,7 @@ static void worker_drain(struct worker *worker)
 {
     connection_accept(worker, worker->setup->listeners[LISTENER_PACKET]);
     connection_accept(worker, worker->setup->listeners[LISTENER_STREAM]);
+    datagram_serve(worker);
     struct connection *next;
     for (struct connection *c = worker->connections; c; c = next) {
         next = c->next;

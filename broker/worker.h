@@ -47,6 +47,7 @@ struct worker_setup {
         void *supervisor,
         const struct generation *own); /* in a child: closes what is the supervisor's alone */
     void *supervisor;
+    int courier;              /* where replies to datagrams go */
     int listeners[LISTENERS]; /* or -1 */
     bool single;              /* one connection is served, and nobody else: its end is the worker's */
     int client;               /* that connection, or -1: it comes from a predecessor */

@@ -120,24 +120,17 @@ static int msg_error(const struct msghdr *header, int parsed)
 }
 
 /* As msg_recv(), with a control buffer that need not be zeroed: nothing behind msg_controllen is read. */
-static int recv_with(int sock, struct iovec *data, int flags, void *control, size_t control_size,
-                     struct msg_in *in)
+static int recv_with(int sock, struct msghdr *header, int flags, struct msg_in *in)
 {
-    struct msghdr header = {
-        .msg_iov = data,
-        .msg_iovlen = 1,
-        .msg_control = control,
-        .msg_controllen = control_size,
-    };
     ssize_t n;
     in->len = in->n_fds = 0;
     in->has_cred = false;
     do
-        n = recvmsg(sock, &header, flags | MSG_CMSG_CLOEXEC);
+        n = recvmsg(sock, header, flags | MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return -errno;
-    int err = msg_error(&header, msg_parse(&header, in));
+    int err = msg_error(header, msg_parse(header, in));
     in->len = (size_t)n;
     if (n > 0 && err == 0)
         return 1;
@@ -150,15 +143,23 @@ int msg_recv(int sock, void *buf, size_t size, int flags, struct msg_in *in)
 {
     union control_full control;
     struct iovec data = { .iov_base = buf, .iov_len = size };
-    return recv_with(sock, &data, flags, control.bytes, sizeof control.bytes, in);
+    struct msghdr header = {
+        .msg_iov = &data,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof control.bytes,
+    };
+    return recv_with(sock, &header, flags, in);
 }
 
-int msg_recv_cred(int sock, void *buf, size_t size, int flags, size_t *len, struct ucred *cred)
+static int recv_cred(int sock, struct msghdr *header, int flags, size_t *len, struct ucred *cred)
 {
     union control_cred control;
-    struct iovec data = { .iov_base = buf, .iov_len = size };
     struct msg_in in; /* of its 1 KiB only what arrives is touched */
-    int got = recv_with(sock, &data, flags, control.bytes, sizeof control.bytes, &in);
+    header->msg_iovlen = 1;
+    header->msg_control = control.bytes;
+    header->msg_controllen = sizeof control.bytes;
+    int got = recv_with(sock, header, flags, &in);
     if (got == -EMFILE)
         return -EPROTO; /* lost or not, descriptors came */
     if (got <= 0)
@@ -170,6 +171,22 @@ int msg_recv_cred(int sock, void *buf, size_t size, int flags, size_t *len, stru
     *len = in.len;
     *cred = in.cred;
     return 1;
+}
+
+int msg_recv_cred(int sock, void *buf, size_t size, int flags, size_t *len, struct ucred *cred)
+{
+    struct iovec data = { .iov_base = buf, .iov_len = size };
+    return recv_cred(sock, &(struct msghdr){ .msg_iov = &data }, flags, len, cred);
+}
+
+int msg_recv_cred_from(int sock, void *buf, size_t size, size_t *len, struct ucred *cred,
+                       struct sockaddr_un *from, socklen_t *from_len)
+{
+    struct iovec data = { .iov_base = buf, .iov_len = size };
+    struct msghdr header = { .msg_name = from, .msg_namelen = *from_len, .msg_iov = &data };
+    int got = recv_cred(sock, &header, MSG_DONTWAIT, len, cred);
+    *from_len = got == 1 ? header.msg_namelen : 0;
+    return got;
 }
 
 /* ---- send ---- */
@@ -225,12 +242,13 @@ static int send_rest(int sock, const char *at, size_t len, int flags)
     return 0;
 }
 
-int msg_send(int sock, const void *buf, size_t len, const int *fds, size_t n_fds, const struct ucred *cred,
-             int flags)
+static int send_with(int sock, struct msghdr header, const void *buf, size_t len, const int *fds,
+                     size_t n_fds, const struct ucred *cred, int flags)
 {
     union control_full control;
     struct iovec data = { (void *)(uintptr_t)buf, len };
-    struct msghdr header = { .msg_iov = &data, .msg_iovlen = 1 };
+    header.msg_iov = &data;
+    header.msg_iovlen = 1;
     /* A stream delivers nothing with no byte, a zero-length packet reads as the end. */
     if (len == 0 || n_fds > MSG_MAX_FDS)
         return -EINVAL;
@@ -239,6 +257,19 @@ int msg_send(int sock, const void *buf, size_t len, const int *fds, size_t n_fds
     if (n < 0)
         return (int)n;
     return send_rest(sock, (const char *)buf + n, len - (size_t)n, flags);
+}
+
+int msg_send(int sock, const void *buf, size_t len, const int *fds, size_t n_fds, const struct ucred *cred,
+             int flags)
+{
+    return send_with(sock, (struct msghdr){ .msg_name = NULL }, buf, len, fds, n_fds, cred, flags);
+}
+
+int msg_send_to(int sock, const struct sockaddr_un *to, socklen_t to_len, const void *buf, size_t len,
+                const int *fds, size_t n_fds)
+{
+    struct msghdr header = { .msg_name = (void *)(uintptr_t)to, .msg_namelen = to_len };
+    return send_with(sock, header, buf, len, fds, n_fds, NULL, MSG_DONTWAIT);
 }
 
 int msg_unread(int sock)

@@ -18,6 +18,7 @@ struct peer {
     gid_t gid;
     gid_t *groups; /* supplementary, sorted ascending; owned by the peer */
     size_t n_groups;
+    bool groups_unknown; /* of who sent a datagram */
 };
 
 /*

@@ -171,8 +171,12 @@ static bool is_identity(const struct term *term)
 void witness_subject(struct witness *w, const struct policy *policy, const struct conj *conj)
 {
     static const struct policy_user stranger = { (uid_t)-2, (gid_t)-2, "~", "/~", NULL, 0 };
-    w->subject = (struct policy_subject){ stranger.uid, stranger.gid, w->groups, 0,   &stranger,
-                                          NULL,         NULL,         NULL,      NULL };
+    w->subject = (struct policy_subject){
+        .uid = stranger.uid,
+        .gid = stranger.gid,
+        .groups = w->groups,
+        .user = &stranger,
+    };
     for (size_t i = 0; i < conj->n_terms; i++)
         if (is_identity(&conj->terms[i]))
             be(w, policy, &conj->terms[i]);

@@ -133,6 +133,8 @@ static void consider_keys(struct match *m, const struct terminal *t, uint32_t fi
 static void consider_groups(struct match *m, const struct terminal *t)
 {
     const struct policy_subject *s = m->subject;
+    for (uint32_t i = 0; s->groups_unknown && i < t->n_gids; i++)
+        consider(m, m->c->keys[t->gid_first + i].rule, t->literal_len); /* for denies */
     consider_keys(m, t, t->gid_first, t->n_gids, s->gid);
     for (size_t i = 0; i < s->n_groups; i++)
         consider_keys(m, t, t->gid_first, t->n_gids, s->groups[i]);

@@ -123,6 +123,7 @@ struct policy_subject {
     gid_t gid;
     const gid_t *groups; /* supplementary, sorted ascending */
     size_t n_groups;
+    bool groups_unknown; /* there may be more: an allow does not count them, and a deny by group holds */
     const struct policy_user *user;
     /* What narrows, or NULL where it is not known: then an allow does not match and a deny does. */
     const char *exe;    /* real path of the executable */

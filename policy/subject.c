@@ -20,11 +20,14 @@ static bool has_id(const uint32_t *ids, size_t n, uint32_t id)
 
 /*
  * An allow counts the groups that the process has. A deny counts those of the user database too: a process
- * can drop groups, with the help of a user namespace even without privilege (shadow CVE-2018-7169).
+ * can drop groups, with the help of a user namespace even without privilege (shadow CVE-2018-7169). Where
+ * they are not known it counts every group.
  */
 static bool in_group(const struct policy_subject *subject, gid_t gid, bool deny)
 {
     if (subject->gid == gid || has_id(subject->groups, subject->n_groups, gid))
+        return true;
+    if (deny && subject->groups_unknown)
         return true;
     const struct policy_user *user = deny ? subject->user : NULL;
     return user && has_id(user->groups, user->n_groups, gid);
@@ -34,7 +37,7 @@ static bool set_has_group_of(const struct subject_set *set, const struct policy_
 {
     if (set->n_gids == 0)
         return false;
-    if (has_id(set->gids, set->n_gids, subject->gid))
+    if (has_id(set->gids, set->n_gids, subject->gid) || (deny && subject->groups_unknown))
         return true;
     for (size_t i = 0; i < subject->n_groups; i++)
         if (has_id(set->gids, set->n_gids, subject->groups[i]))
