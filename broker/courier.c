@@ -22,7 +22,6 @@ enum {
     OUTSTANDING_MAX = 4096, /* replies with descriptors that nobody has taken yet */
     OUTSTANDING_PER_USER = 64,
     SWEEP_MS = 100,
-    AGAIN_MS = 1000, /* one that dies is started again after this */
     END_MS = 200,
 };
 
@@ -288,7 +287,7 @@ static int post_run(struct post *post, const struct confine_plan *plan)
 
 void courier_init(struct courier *courier)
 {
-    *courier = (struct courier){ .queue = { -1, -1 }, .at = INT64_MAX };
+    *courier = (struct courier){ .queue = { -1, -1 }, .restart.at = INT64_MAX };
 }
 
 int courier_open(struct courier *courier)
@@ -299,8 +298,7 @@ int courier_open(struct courier *courier)
 void courier_start(struct courier *courier, const struct confine_plan *plan, struct board *board,
                    unsigned slot, int listener, unsigned max_fds, int64_t now)
 {
-    courier->started = now;
-    courier->at = INT64_MAX;
+    restart_began(&courier->restart, now);
     pid_t pid = fork();
     if (pid == 0) {
         static struct post post;
@@ -315,7 +313,7 @@ void courier_start(struct courier *courier, const struct confine_plan *plan, str
     if (pid > 0)
         return;
     log_warning("datagrams are not answered: %s (it is tried again)", strerror(errno));
-    courier->at = now + AGAIN_MS;
+    restart_plan(&courier->restart, now);
 }
 
 bool courier_reaped(struct courier *courier, pid_t pid, int status, int64_t now)
@@ -325,7 +323,7 @@ bool courier_reaped(struct courier *courier, pid_t pid, int status, int64_t now)
     log_error("the courier (pid %d) ended (status %#x): replies to datagrams are lost meanwhile", (int)pid,
               (unsigned)status);
     courier->pid = 0;
-    courier->at = now - courier->started > AGAIN_MS ? now : now + AGAIN_MS;
+    restart_plan(&courier->restart, now);
     return true;
 }
 

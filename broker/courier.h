@@ -17,6 +17,7 @@
 
 #include "board.h"
 #include "confine.h"
+#include "restart.h"
 
 /* Who asked, before the bytes of the reply. */
 struct courier_address {
@@ -28,8 +29,7 @@ struct courier_address {
 struct courier {
     pid_t pid;    /* 0: none */
     int queue[2]; /* what workers write to, what the courier reads from: it outlives a courier */
-    int64_t started;
-    int64_t at; /* when it is started again, or INT64_MAX */
+    struct restart restart;
 };
 
 void courier_init(struct courier *courier);
@@ -39,7 +39,7 @@ int courier_open(struct courier *courier);
  * Its losses are counted on the board, in `slot`. */
 void courier_start(struct courier *courier, const struct confine_plan *plan, struct board *board,
                    unsigned slot, int listener, unsigned max_fds, int64_t now);
-/* Was it this that died? It is started again at courier->at. */
+/* Was it this that died? It is started again at courier->restart.at. */
 bool courier_reaped(struct courier *courier, pid_t pid, int status, int64_t now);
 /* Sends what is in the queue, and ends; waits for that a moment. */
 void courier_deinit(struct courier *courier);

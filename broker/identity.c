@@ -39,6 +39,7 @@ struct answer {
 
 struct helper {
     int proc_fd;
+    const struct mounts *mounts;
     struct pollfd ends[CHANNELS_MAX];
     size_t n;
 };
@@ -70,7 +71,7 @@ static bool serve(struct helper *h, int sock)
     if (whole) {
         answer.sequence = question.sequence;
         answer.nonce = question.nonce;
-        answer.error = identity_read(h->proc_fd, in.fds[0], question.pid, &identity);
+        answer.error = identity_read(h->proc_fd, h->mounts, in.fds[0], question.pid, &identity);
         fill(&answer, &identity);
         msg_send(sock, &answer, sizeof answer, NULL, 0, NULL, MSG_DONTWAIT);
     }
@@ -164,7 +165,7 @@ static int make_channels(struct identity_channel *channels, struct helper *h, si
 
 pid_t identity_start(struct identity_channel *channels, size_t n, const struct confine_plan *plan)
 {
-    struct helper h = { .proc_fd = -1 };
+    struct helper h = { .proc_fd = -1, .mounts = plan->mounts };
     if (n > CHANNELS_MAX)
         return -E2BIG;
     for (size_t i = 0; i < n; i++)

@@ -48,8 +48,8 @@ pid_t identity_start(struct identity_channel *channels, size_t n, const struct c
 int identity_ask(struct identity_channel *channel, int pidfd, pid_t pid, struct identity *out);
 
 /* The reading itself; proc_fd: /proc. As identity_ask(), but that it takes no time: it waits for no file
- * system. */
-int identity_read(int proc_fd, int pidfd, pid_t pid, struct identity *out);
+ * system but those that `mounts` (may be NULL) lists and that are local. */
+int identity_read(int proc_fd, const struct mounts *mounts, int pidfd, pid_t pid, struct identity *out);
 
 /* Parts of it. The path of the v2 hierarchy in the text of /proc/PID/cgroup: 0, -ENOENT: there is none;
  * -EXDEV: it is outside of our cgroup namespace; -EBADMSG, -ENAMETOOLONG. */

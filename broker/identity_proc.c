@@ -114,17 +114,66 @@ static int identify(int fd, struct file_id *id)
     return 0;
 }
 
+static int open_cached(int dir, const char *path)
+{
+    const uint64_t resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_CACHED;
+    int fd = -EAGAIN;
+    for (int i = 0; i < CACHED_ROUNDS && fd == -EAGAIN; i++)
+        fd = open_at(dir, path, O_PATH, resolve);
+    return fd;
+}
+
+/* Is the directory on a file system that was mounted when the policy was loaded, and that waits for nobody?
+ */
+static bool is_local(const struct mounts *mounts, int dir)
+{
+    struct statx st;
+    return mounts && statx(dir, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) == 0 &&
+           mounts_is_local(mounts, makedev(st.stx_dev_major, st.stx_dev_minor));
+}
+
+/* One name in a directory. What is mounted there is not entered by a walk that might wait, but that brings
+ * into the cache what the other needs. */
+static int step(const struct mounts *mounts, int dir, const char *name)
+{
+    int fd = open_cached(dir, name);
+    if (fd != -EAGAIN || !is_local(mounts, dir))
+        return fd;
+    fd = open_at(dir, name, O_PATH, RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
+    return fd == -EXDEV ? open_cached(dir, name) : fd;
+}
+
+/* The cache may lack a directory's access list, which RESOLVE_CACHED does not read: where only root, whom no
+ * list concerns, has ever walked. So name by name. */
+static int walk(const struct mounts *mounts, const char *path)
+{
+    char name[NAME_MAX + 1];
+    int dir = open_cached(AT_FDCWD, "/");
+    while (dir >= 0 && *path == '/') {
+        size_t len = strcspn(++path, "/");
+        int next = -ENAMETOOLONG;
+        if (len < sizeof name) {
+            memcpy(name, path, len);
+            name[len] = '\0';
+            next = step(mounts, dir, name);
+        }
+        fd_close(dir);
+        dir = next;
+        path += len;
+    }
+    return dir;
+}
+
 /*
  * What the name means here, in the helper's own mount namespace. The name is the client's choice: by a mount
  * of its own it can lead anywhere. RESOLVE_CACHED never waits for a file system, and what runs is in the
  * cache under its name.
  */
-static int identify_by_name(const char *path, struct file_id *id)
+static int identify_by_name(const struct mounts *mounts, const char *path, struct file_id *id)
 {
-    const uint64_t resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_CACHED;
-    CLEANUP(fd_cleanup) int fd = -EAGAIN;
-    for (int i = 0; i < CACHED_ROUNDS && fd == -EAGAIN; i++)
-        fd = open_at(AT_FDCWD, path, O_PATH, resolve);
+    CLEANUP(fd_cleanup) int fd = open_cached(AT_FDCWD, path);
+    if (fd == -EAGAIN)
+        fd = walk(mounts, path);
     return fd < 0 ? fd : identify(fd, id);
 }
 
@@ -134,7 +183,7 @@ static int identify_by_name(const char *path, struct file_id *id)
  * The name comes first: who hides a file of a dead NFS server behind it is found out by a walk that does not
  * wait.
  */
-static int read_exe(int proc_fd, pid_t pid, struct identity *out)
+static int read_exe(int proc_fd, const struct mounts *mounts, pid_t pid, struct identity *out)
 {
     char link[32];
     struct file_id named = { 0 }, runs = { 0 };
@@ -145,7 +194,7 @@ static int read_exe(int proc_fd, pid_t pid, struct identity *out)
     out->exe[len] = '\0';
     if (!path_is_clean(out->exe, (size_t)len))
         return -EINVAL;
-    int err = identify_by_name(out->exe, &named);
+    int err = identify_by_name(mounts, out->exe, &named);
     if (err < 0)
         return err;
     CLEANUP(fd_cleanup) int fd = open_at(proc_fd, link, O_PATH, 0);
@@ -270,13 +319,13 @@ int identity_unit_of(const char *cgroup, uid_t own, char out[IDENTITY_UNIT])
 
 /* ---- all of it ---- */
 
-int identity_read(int proc_fd, int pidfd, pid_t pid, struct identity *out)
+int identity_read(int proc_fd, const struct mounts *mounts, int pidfd, pid_t pid, struct identity *out)
 {
     *out = (struct identity){ 0 };
     int err = pid_by_pidfd(proc_fd, pidfd, &pid);
     if (err < 0)
         return err;
-    out->has_exe = read_exe(proc_fd, pid, out) == 0;
+    out->has_exe = read_exe(proc_fd, mounts, pid, out) == 0;
     if (!out->has_exe)
         out->exe[0] = '\0'; /* a name alone is not to be taken for anything */
     out->has_cgroup = read_cgroup(proc_fd, pid, out) == 0;

@@ -17,6 +17,7 @@ struct job {
     _Atomic unsigned sent;
     _Atomic uint32_t uid, generation;
     _Atomic unsigned worker_slot;
+    _Atomic uint32_t serial;
 };
 
 struct shared {
@@ -71,6 +72,7 @@ int jobs_take(struct jobs *jobs, uid_t uid, unsigned worker_slot, uint32_t gener
         unsigned unused = 0;
         if (!atomic_compare_exchange_strong(&job->refs, &unused, OF_WORKER | OF_OPENER))
             continue;
+        job->serial++;
         job->uid = uid;
         job->worker_slot = worker_slot;
         job->generation = generation;
@@ -146,6 +148,17 @@ bool jobs_opener_died(struct jobs *jobs, pid_t opener)
         jobs_leave_opener(jobs, (int)i);
     }
     return pending;
+}
+
+uint32_t jobs_serial(const struct jobs *jobs, int job)
+{
+    return jobs->shared->all[job].serial;
+}
+
+bool jobs_is_worked(const struct jobs *jobs, int job, uint32_t serial, const unsigned *worker_slot)
+{
+    const struct job *j = &jobs->shared->all[job];
+    return j->refs & OF_WORKER && j->serial == serial && (!worker_slot || j->worker_slot == *worker_slot);
 }
 
 void jobs_worker_died(struct jobs *jobs, unsigned worker_slot)

@@ -40,6 +40,8 @@ enum job_state jobs_state(const struct jobs *jobs, int job);
 bool jobs_move(struct jobs *jobs, int job, enum job_state from, enum job_state to);
 /* How many descriptors an answered job sent. */
 unsigned jobs_sent(const struct jobs *jobs, int job);
+/* Which of all the jobs that ever had this index it is. */
+uint32_t jobs_serial(const struct jobs *jobs, int job);
 void jobs_leave_worker(struct jobs *jobs, int job);
 
 /* ---- opener ---- */
@@ -55,6 +57,8 @@ void jobs_leave_opener(struct jobs *jobs, int job);
 /* A process has died: drops its references. Returns true if a job was pending: its worker is to be woken. */
 bool jobs_opener_died(struct jobs *jobs, pid_t opener);
 void jobs_worker_died(struct jobs *jobs, unsigned worker_slot);
+/* Does a worker (NULL: any, else the one in this slot) wait for the job of this serial number? */
+bool jobs_is_worked(const struct jobs *jobs, int job, uint32_t serial, const unsigned *worker_slot);
 /* Jobs of this generation that no opener took, and none will. */
 void jobs_forget_generation(struct jobs *jobs, uint32_t generation);
 /* An opener that has been at a job since before `since_ms`, in *opener; walks on from *at (0 in the

@@ -58,6 +58,8 @@ int mounts_read_devices(struct mounts *mounts);
 /* Does path lie on a file system that may block (FUSE, network, autofs)? By the mount table: nothing is
  * asked. */
 bool mounts_may_block(const struct mounts *mounts, const char *path, size_t path_len);
+/* Is dev a file system of the mount table, and one that waits for nobody? Nothing is asked. */
+bool mounts_is_local(const struct mounts *mounts, dev_t dev);
 /* The root that path lies beneath (or is), or NULL. */
 const struct mounts_root *mounts_find(const struct mounts *mounts, const char *path, size_t path_len);
 /* Is the file system on dev pseudo (procfs, sysfs, ...) / one that may block (FUSE, network, autofs)? fd (any

@@ -91,7 +91,7 @@ static struct mounts_device ask(dev_t dev, int fd)
     return device;
 }
 
-struct mounts_device mounts_device(const struct mounts *mounts, dev_t dev, int fd)
+static const struct mounts_device *find(const struct mounts *mounts, dev_t dev)
 {
     size_t low = 0, high = mounts->n_devices;
     while (low < high) {
@@ -101,5 +101,17 @@ struct mounts_device mounts_device(const struct mounts *mounts, dev_t dev, int f
         else
             high = middle;
     }
-    return low < mounts->n_devices && mounts->devices[low].dev == dev ? mounts->devices[low] : ask(dev, fd);
+    return low < mounts->n_devices && mounts->devices[low].dev == dev ? &mounts->devices[low] : NULL;
+}
+
+bool mounts_is_local(const struct mounts *mounts, dev_t dev)
+{
+    const struct mounts_device *device = find(mounts, dev);
+    return device && !device->may_block;
+}
+
+struct mounts_device mounts_device(const struct mounts *mounts, dev_t dev, int fd)
+{
+    const struct mounts_device *device = find(mounts, dev);
+    return device ? *device : ask(dev, fd);
 }

@@ -68,8 +68,9 @@ static int send_job(struct worker *worker, const struct parked *p)
     if (err < 0)
         return -EAGAIN;
     /* Somebody is to be there for the next one; when this is lost, the next one says it. */
-    const uint8_t more = WORKER_WANTS_OPENER;
-    send(worker->setup->control, &more, sizeof more, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const struct worker_notice notice = { head.job, jobs_serial(worker->setup->jobs, p->job) };
+    msg_send(worker->setup->control, &notice, sizeof notice, &p->connection->fd, !p->connection->from, NULL,
+             MSG_DONTWAIT);
     return 0;
 }
 

@@ -15,10 +15,10 @@
 
 /* ---- generations ---- */
 
-/* Has an entry effects on the file system that stay when its answer is not given? */
-static bool has_effects(const struct worker *worker, const struct request *request)
+/* Has one of the first n entries effects on the file system that stay when its answer is not given? */
+static bool has_effects(const struct worker *worker, unsigned n)
 {
-    for (unsigned i = 0; i < request->header.count; i++)
+    for (unsigned i = 0; i < n; i++)
         if (worker->exchanges[i].entry.flags & (WIRE_CREATE | WIRE_TRUNCATE))
             return true;
     return false;
@@ -187,7 +187,7 @@ static bool be_slow(struct worker *worker, struct request *request, unsigned i)
         refuse_entry(&worker->exchanges[i], ETIMEDOUT, "timeout");
         return true;
     }
-    if (!has_effects(worker, request)) {
+    if (!has_effects(worker, i)) {
         close_all(worker, i);
         leave(worker, request);
         return false;
@@ -225,7 +225,7 @@ static int serve_entries(struct worker *worker, struct connection *connection, s
     decode_entries(worker, request, reader);
     if (!worker->late && is_slow(worker, request))
         return -EINPROGRESS;
-    if (worker->job < 0 && has_effects(worker, request) && !enter(worker, request))
+    if (worker->job < 0 && has_effects(worker, count) && !enter(worker, request))
         return -ESTALE;
     for (unsigned i = 0; i < count; i++) {
         serve_entry(worker, request, &worker->exchanges[i]);

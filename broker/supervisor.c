@@ -296,6 +296,10 @@ static void kill_hung(struct supervisor *s)
     pid_t opener;
     if (now < s->hung_at)
         return;
+    struct reign *reigns[] = { s->reign, s->reload.next, s->reload.old };
+    for (size_t i = 0; i < ARRAY_SIZE(reigns); i++)
+        if (reigns[i] && reigns[i]->workers.started)
+            workers_sweep(&reigns[i]->workers);
     s->hung_at = INT64_MAX;
     while (jobs_next_hung(s->jobs, INT64_MAX, &at, &opener))
         s->hung_at = now + LOOK_MS;
@@ -322,7 +326,7 @@ static int timeout_of(const struct supervisor *s)
 {
     int64_t at = s->stop_deadline ? s->stop_deadline : workers_next_start(&s->reign->workers);
     at = earlier(at, earlier(reload_deadline(&s->reload), control_deadline(&s->control)));
-    at = earlier(at, earlier(s->courier.at, earlier(s->hung_at, s->mount_watch.look_at)));
+    at = earlier(at, earlier(s->courier.restart.at, earlier(s->hung_at, s->mount_watch.look_at)));
     if (at == INT64_MAX)
         return -1;
     int64_t left = at - supervisor_now_ms();
@@ -360,7 +364,7 @@ static int supervisor_turn(struct supervisor *s)
     reap(s);
     kill_hung(s);
     start_openers(s);
-    if (s->courier.at <= supervisor_now_ms() && !s->stopping)
+    if (s->courier.restart.at <= supervisor_now_ms() && !s->stopping)
         start_courier(s);
     if (mount_watch_changed(&s->mount_watch, &s->reign->generation.mounts, supervisor_now_ms()) &&
         !s->stopping)

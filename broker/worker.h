@@ -66,8 +66,11 @@ enum worker_order {
     WORKER_HAND_OVER = 'h', /* with a socket to the successor: all connections go there; then exit */
 };
 
-/* What the worker says: struct worker_ready once, then one byte at a time. */
-enum worker_notice { WORKER_WANTS_OPENER = 'o' };
+/* What the worker says: struct worker_ready once, then this, each time that a job goes to the slow openers,
+ * with the client's socket (but of a datagram). */
+struct worker_notice {
+    uint32_t job, serial;
+};
 
 struct worker_ready {
     struct confine_state confinement;

@@ -11,29 +11,7 @@
 #include "../common/msg.h"
 #include "../common/util.h"
 
-enum {
-    STEADY_MS = 10000, /* who lived that long starts again at once */
-    DELAY_MIN_MS = 100,
-    DELAY_MAX_MS = 10000,
-    DEATH_MS = 200, /* a killed process is gone by then, if it can be */
-};
-
-/* ---- back-off ---- */
-
-static void restart_began(struct restart *restart, int64_t now)
-{
-    restart->started = now;
-    restart->at = INT64_MAX;
-}
-
-static void restart_plan(struct restart *restart, int64_t now)
-{
-    if (now - restart->started >= STEADY_MS)
-        restart->delay = 0;
-    restart->at = now + restart->delay;
-    int64_t next = restart->delay ? restart->delay * 2 : DELAY_MIN_MS;
-    restart->delay = next > DELAY_MAX_MS ? DELAY_MAX_MS : next;
-}
+enum { DEATH_MS = 200 /* a killed process is gone by then, if it can be */ };
 
 /* ---- children ---- */
 
@@ -59,6 +37,7 @@ void workers_close_fds(struct workers *workers, int keep)
         fd_close(workers->predecessors[i]);
     }
     close_identities(workers, keep);
+    lent_close(&workers->lent);
     if (keep < 0)
         slow_pool_close_fds(&workers->pool);
 }
@@ -104,6 +83,7 @@ static pid_t start_opener(void *data, unsigned index)
         fd_close(workers->predecessors[i]);
     }
     close_identities(workers, (int)(workers->n + index));
+    lent_close(&workers->lent);
     struct worker_setup setup = workers->setup;
     setup.close_private(setup.supervisor, setup.generation);
     fd_close_many(setup.listeners, LISTENERS);
@@ -223,6 +203,7 @@ int workers_start(struct workers *workers, const struct worker_setup *setup, con
                   int64_t now)
 {
     workers->setup = *setup;
+    lent_init(&workers->lent);
     workers->n = setup->workers < WORKERS_MAX ? setup->workers : WORKERS_MAX;
     workers->sealer_restart.at = workers->identity_restart.at = INT64_MAX;
     workers->setup.waits = predecessors;
@@ -269,20 +250,27 @@ static struct workers_slot *slot_of_control(struct workers *workers, int fd)
     return NULL;
 }
 
-/* End of file: the worker is gone, or going; waitpid(2) will tell. */
-static void receive_ready(struct workers *workers, struct workers_slot *slot)
+/* False: nothing there, or the end: the worker is gone, or going; waitpid(2) will tell. */
+static bool receive_from(struct workers *workers, struct workers_slot *slot)
 {
+    static struct msg_in in;
     struct worker_ready ready;
-    ssize_t got = recv(slot->control, &ready, sizeof ready, MSG_DONTWAIT);
-    if (got == (ssize_t)sizeof ready) {
+    struct worker_notice notice;
+    int got = msg_recv(slot->control, &ready, sizeof ready, MSG_DONTWAIT, &in);
+    if (got == 1 && in.len == sizeof ready) {
         slot->ready = true;
         slot->confinement = ready.confinement;
         workers->ready = ready;
-    } else if (got == 1) {
+    } else if (got == 1 && in.len == sizeof notice) {
+        memcpy(&notice, &ready, sizeof notice);
         workers->wants_opener = true;
+        lent_sweep(&workers->lent, workers->setup.jobs);
+        if (in.n_fds == 1)
+            lent_keep(&workers->lent, notice.job, notice.serial, in.fds[0]);
     } else if (got >= 0) {
         slot->control = fd_close(slot->control);
     }
+    return got == 1;
 }
 
 void workers_receive(struct workers *workers, const struct pollfd *polled, nfds_t n)
@@ -290,9 +278,14 @@ void workers_receive(struct workers *workers, const struct pollfd *polled, nfds_
     for (nfds_t i = 0; i < n; i++) {
         struct workers_slot *slot = polled[i].revents ? slot_of_control(workers, polled[i].fd) : NULL;
         if (slot)
-            receive_ready(workers, slot);
+            receive_from(workers, slot);
     }
     workers->started = workers->started || workers_all_ready(workers);
+}
+
+void workers_sweep(struct workers *workers)
+{
+    lent_sweep(&workers->lent, workers->setup.jobs);
 }
 
 bool workers_all_ready(const struct workers *workers)
@@ -323,6 +316,9 @@ static void worker_died(struct workers *workers, unsigned slot, int status, int6
         workers->failed = true;
     quota_forget_worker(workers->setup.quota, workers->setup.slot + slot);
     board_leave(workers->setup.board, workers->setup.slot + slot);
+    while (s->control >= 0 && receive_from(workers, s))
+        ;
+    lent_hang_up(&workers->lent, workers->setup.jobs, workers->setup.slot + slot);
     jobs_worker_died(workers->setup.jobs, workers->setup.slot + slot);
     s->control = fd_close(s->control);
     s->pid = 0;
@@ -486,5 +482,6 @@ void workers_deinit(struct workers *workers)
     for (unsigned i = 0; i < workers_askers(workers); i++)
         workers->identities[i].sock = fd_close(workers->identities[i].sock);
     slow_pool_deinit(&workers->pool);
+    lent_close(&workers->lent);
     await_deaths(workers);
 }

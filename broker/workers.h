@@ -10,17 +10,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "lent.h"
+#include "restart.h"
 #include "slow.h"
 #include "worker.h"
 
 enum { WORKERS_MAX = 256 };
-
-/* When a child that died may be started again. */
-struct restart {
-    int64_t started; /* milliseconds of CLOCK_MONOTONIC */
-    int64_t at;      /* INT64_MAX: it runs, or is not wanted */
-    int64_t delay;   /* 0: the next restart is at once */
-};
 
 struct workers_slot {
     pid_t pid;   /* 0: none */
@@ -41,6 +36,7 @@ struct workers {
     struct restart identity_restart;
     struct identity_channel identities[WORKERS_MAX + JOBS_MAX]; /* workers', then openers' */
     struct slow_pool pool;                                      /* slow openers */
+    struct lent lent;                                           /* sockets that openers work for */
     bool wants_opener;                                          /* a worker gave one something to do */
     int predecessors[WORKERS_MAX]; /* sockets that a worker's connections come from, or -1 */
     bool started;                  /* all were ready once */
@@ -66,6 +62,8 @@ nfds_t workers_poll(const struct workers *workers, struct pollfd *polled);
 /* Reads what became readable of them. */
 void workers_receive(struct workers *workers, const struct pollfd *polled, nfds_t n);
 bool workers_all_ready(const struct workers *workers);
+/* Looks after the sockets that were lent to slow openers. */
+void workers_sweep(struct workers *workers);
 /* Starts slow openers, if some are wanted. */
 void workers_start_openers(struct workers *workers);
 /* A child has died: was it one of these? Says when it starts again. */

@@ -275,5 +275,12 @@ int msg_send_to(int sock, const struct sockaddr_un *to, socklen_t to_len, const 
 int msg_unread(int sock)
 {
     int bytes;
-    return ioctl(sock, SIOCOUTQ, &bytes) < 0 ? -errno : bytes;
+    if (ioctl(sock, SIOCOUTQ, &bytes) < 0)
+        return -errno;
+    /*
+     * While the last message is being freed the kernel counts one byte of it still, and it is in that moment
+     * that it says that there is room (sock_wfree() in net/core/sock.c): who took it for unread would never
+     * be woken again.
+     */
+    return bytes <= 1 ? 0 : bytes;
 }

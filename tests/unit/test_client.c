@@ -44,7 +44,7 @@ static void test_same_identity_is_shared(void **state)
 {
     (void)state;
     gid_t groups[] = { 5, 9 }, same[] = { 5, 9 };
-    struct peer peer = { 100, 2001, 2001, groups, 2 }, again = { 200, 2001, 2001, same, 2 };
+    struct peer peer = { 100, 2001, 2001, groups, 2, false }, again = { 200, 2001, 2001, same, 2, false };
     struct client *a = client_ref(&clients, &peer), *b = client_ref(&clients, &again);
     assert_ptr_equal(a, b);
     groups[0] = 6; /* the client has copied what it needs */
@@ -60,8 +60,9 @@ static void test_other_groups_are_another_client_of_the_same_user(void **state)
     (void)state;
     gid_t groups[] = { 5, 9 }, fewer[] = { 5 }, others[] = { 5, 8 };
     struct peer peers[] = {
-        { 1, 2001, 2001, groups, 2 }, { 1, 2001, 2001, fewer, 1 },  { 1, 2001, 2001, others, 2 },
-        { 1, 2001, 2001, NULL, 0 },   { 1, 2001, 2002, groups, 2 },
+        { 1, 2001, 2001, groups, 2, false }, { 1, 2001, 2001, fewer, 1, false },
+        { 1, 2001, 2001, others, 2, false }, { 1, 2001, 2001, NULL, 0, false },
+        { 1, 2001, 2002, groups, 2, false },
     };
     struct client *made[5];
     for (size_t i = 0; i < 5; i++) {
@@ -70,7 +71,7 @@ static void test_other_groups_are_another_client_of_the_same_user(void **state)
             assert_ptr_not_equal(made[i], made[j]);
         assert_ptr_equal(made[i]->user, made[0]->user);
     }
-    struct client *other = client_ref(&clients, &(struct peer){ 1, 2002, 2002, NULL, 0 });
+    struct client *other = client_ref(&clients, &(struct peer){ 1, 2002, 2002, NULL, 0, false });
     assert_ptr_not_equal(other->user, made[0]->user);
     for (size_t i = 0; i < 5; i++)
         client_unref(&clients, made[i]);
@@ -85,7 +86,7 @@ static void test_many(void **state)
     enum { MANY = 2000 };
     static struct client *made[MANY];
     for (uid_t i = 0; i < MANY; i++)
-        made[i] = client_ref(&clients, &(struct peer){ 1, i * 65536, i, NULL, 0 });
+        made[i] = client_ref(&clients, &(struct peer){ 1, i * 65536, i, NULL, 0, false });
     for (size_t i = 0; i < MANY; i++) {
         size_t j = i * 7 % MANY;
         assert_int_equal(made[j]->subject.gid, j);

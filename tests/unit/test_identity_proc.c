@@ -118,7 +118,7 @@ static struct identity identity;
 static int look(const struct process *process)
 {
     memset(&identity, 0xff, sizeof identity);
-    return identity_read(proc_fd, process->pidfd, process->pid, &identity);
+    return identity_read(proc_fd, NULL, process->pidfd, process->pid, &identity);
 }
 
 static void expect_exe(const struct process *process, const char *path)
@@ -303,8 +303,8 @@ static void test_5_no_pidfd(void **state)
     (void)state;
     int pair[2];
     assert_int_equal(pipe2(pair, O_CLOEXEC), 0); /* never readable: it would seem to live for ever */
-    assert_int_equal(identity_read(proc_fd, pair[0], getpid(), &identity), -EBADF);
-    assert_int_equal(identity_read(proc_fd, -1, getpid(), &identity), -EBADF);
+    assert_int_equal(identity_read(proc_fd, NULL, pair[0], getpid(), &identity), -EBADF);
+    assert_int_equal(identity_read(proc_fd, NULL, -1, getpid(), &identity), -EBADF);
     assert_false(identity.has_exe || identity.has_cgroup || identity.has_unit);
     close(pair[0]);
     close(pair[1]);
@@ -336,7 +336,7 @@ static int old_kernel(const struct process *process, int error)
         return 2;
     if (look(&other) != -ESRCH || identity.has_cgroup)
         return 3;
-    return identity_read(proc_fd, pair[0], process->pid, &identity) == -EBADF ? 0 : 4;
+    return identity_read(proc_fd, NULL, pair[0], process->pid, &identity) == -EBADF ? 0 : 4;
 }
 
 static void test_5_old_kernel(void **state)
