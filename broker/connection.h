@@ -23,9 +23,10 @@ struct connection {
     struct frame_part *part;      /* of the next request, on a stream; or NULL */
     bool replied;                 /* a reply may still be unread */
     bool paused;                  /* waits for its client to read: EPOLLOUT instead of EPOLLIN */
-    struct parked *parked;        /* a slow opener works for it: it is not read from; else NULL */
-    bool lent;   /* another process may have the socket too: closing it does not end its events */
-    bool warned; /* it was said that somebody else uses it */
+    int64_t deadline; /* of the request that a slow opener has, also when it goes to another worker; or 0 */
+    struct parked *parked; /* a slow opener works for it: it is not read from; else NULL */
+    bool lent;             /* another process may have the socket too: closing it does not end its events */
+    bool warned;           /* it was said that somebody else uses it */
 };
 
 /* Accepts what waits at a listening socket of the worker's, a few at most. */

@@ -17,6 +17,7 @@
 struct handover {
     uint32_t in_flight;
     uint32_t replied, warned;
+    int64_t deadline;
     enum frame_kind kind;
     struct courier_address from; /* of a datagram, which has no socket of its own */
     bool whole;                  /* the bytes are a request; else the beginning of one */
@@ -44,6 +45,7 @@ static int send_one(struct worker *worker, struct connection *connection, int so
         .in_flight = connection->in_flight,
         .replied = connection->replied,
         .warned = connection->warned,
+        .deadline = connection->deadline,
         .kind = connection->kind,
     };
     if (connection->from)
@@ -94,13 +96,17 @@ static void take_over(struct worker *worker, const struct handover *head, const 
     connection_sent(worker, connection, head->in_flight);
     connection->replied = head->replied;
     connection->warned = head->warned;
+    connection->deadline = head->deadline;
     if (head->len == 0)
         return;
     memcpy(worker->in, bytes, head->len);
     if (!head->whole)
         frame_resume(worker, connection, head->len, &head->sender);
-    else if (connection_request(worker, connection, head->len, &head->sender) && head->kind == FRAME_DATAGRAM)
-        connection_close(worker, connection);
+    else if (connection_request(worker, connection, head->len, &head->sender)) {
+        connection->deadline = 0;
+        if (head->kind == FRAME_DATAGRAM)
+            connection_close(worker, connection);
+    }
 }
 
 int handover_receive(struct worker *worker, int sock)

@@ -26,10 +26,13 @@ static int64_t now_ms(void)
 
 static void list_add(struct parked_list *list, struct parked *p)
 {
-    p->prev = list->last;
-    p->next = NULL;
-    *(list->last ? &list->last->next : &list->first) = p;
-    list->last = p;
+    struct parked *before = list->last;
+    while (before && before->deadline > p->deadline) /* it came over from another worker */
+        before = before->prev;
+    p->prev = before;
+    p->next = before ? before->next : list->first;
+    *(p->next ? &p->next->prev : &list->last) = p;
+    *(before ? &before->next : &list->first) = p;
 }
 
 static void list_remove(struct parked_list *list, struct parked *p)
@@ -86,7 +89,8 @@ int park(struct worker *worker, struct connection *connection, size_t len, const
         *p = (struct parked){
             .connection = connection,
             .job = job,
-            .deadline = now_ms() + setup->config->open_timeout_ms,
+            .deadline =
+                connection->deadline ? connection->deadline : now_ms() + setup->config->open_timeout_ms,
             .sender = *sender,
             .len = len,
         };
@@ -101,6 +105,7 @@ int park(struct worker *worker, struct connection *connection, size_t len, const
     }
     list_add(&worker->parked, p);
     connection->parked = p;
+    connection->deadline = p->deadline;
     connection->lent = true;
     return connection_ignore(worker, connection); /* else it is closed, and the job with it */
 }
@@ -113,6 +118,7 @@ static bool take_up(struct worker *worker, struct parked *p)
     struct connection *connection = p->connection;
     unsigned sent = jobs_sent(worker->setup->jobs, p->job);
     forget(worker, p);
+    connection->deadline = 0;
     connection_sent(worker, connection, sent);
     return connection_heed(worker, connection);
 }
@@ -123,6 +129,7 @@ static bool answer_timeout(struct worker *worker, struct parked *p)
     struct connection *connection = p->connection;
     int err = request_time_out(worker, connection, p->message, p->len, &p->sender);
     forget(worker, p);
+    connection->deadline = 0;
     if (err < 0) {
         connection_close(worker, connection);
         return false;
