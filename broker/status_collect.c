@@ -55,7 +55,7 @@ static void read_process(struct status_process *p)
 static int collect_processes(struct status *status, const struct supervisor *s)
 {
     const struct workers *workers = &s->reign->workers;
-    status->processes = mem_zalloc(workers->n + 3 + workers->pool.max, sizeof *status->processes);
+    status->processes = mem_zalloc(workers->n + 4 + workers->pool.max, sizeof *status->processes);
     if (!status->processes)
         return -ENOMEM;
     struct status_process *p = status->processes;
@@ -73,6 +73,8 @@ static int collect_processes(struct status *status, const struct supervisor *s)
     }
     if (workers->sealer)
         *p++ = (struct status_process){ .role = "sealer", .pid = workers->sealer, .ready = true };
+    if (s->courier.pid)
+        *p++ = (struct status_process){ .role = "courier", .pid = s->courier.pid, .ready = true };
     if (workers->identity)
         *p++ = (struct status_process){ .role = "identity", .pid = workers->identity, .ready = true };
     for (unsigned i = 0; i < workers->pool.max; i++)

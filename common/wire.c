@@ -47,7 +47,8 @@ int wire_message_length(const void *header)
 {
     const uint8_t *at = header;
     uint32_t length = get_u32(at + 4);
-    bool sound = memcmp(at, MAGIC, sizeof MAGIC) == 0 && length >= WIRE_HEADER_SIZE && length <= WIRE_MAX_MESSAGE;
+    bool sound =
+        memcmp(at, MAGIC, sizeof MAGIC) == 0 && length >= WIRE_HEADER_SIZE && length <= WIRE_MAX_MESSAGE;
     return sound ? (int)length : -EPROTO;
 }
 

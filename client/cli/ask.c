@@ -110,7 +110,11 @@ int command_ping(struct cli *cli, int argc, char **argv)
     }
     qsort(times, PINGS, sizeof *times, compare_times);
     fob_server(cli->fob, &server);
-    printf("protocol %u, policy generation %u, %.3f ms, served by pid %d of uid %u\n", info.version,
-           info.generation, (double)times[MIDDLE] / 1e6, (int)server.pid, (unsigned)server.uid);
+    printf("protocol %u, policy generation %u, %.3f ms, ", info.version, info.generation,
+           (double)times[MIDDLE] / 1e6);
+    if (cli->spawn)
+        puts("served by a broker of its own");
+    else
+        printf("served by pid %d of uid %u\n", (int)server.pid, (unsigned)server.uid);
     return STATUS_DONE;
 }

@@ -3,6 +3,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,27 +15,38 @@
 static const struct command {
     const char *name, *arguments, *what;
     command_fn *run;
+    bool alone; /* makes its own connections */
 } commands[] = {
-    { "cat", "PATH...", "copy files to standard output", command_cat },
-    { "write", "[-a] [-c MODE] PATH", "copy standard input to a file; -a append, -c create", command_write },
-    { "check", "[-rwacl] PATH...", "may I? -r read -w write -a append -c create -l list", command_check },
-    { "list", "", "what may I open?", command_list },
-    { "ls", "PATH", "the names in a directory", command_ls },
-    { "ping", "", "is the broker there, and how fast?", command_ping },
+    { "cat", "PATH...", "copy files to standard output", command_cat, false },
+    { "write", "[-a] [-c MODE] PATH", "copy standard input to a file; -a append, -c create", command_write,
+      false },
+    { "exec", "[--stdin|--stdout|--append PATH] [--fd N=PATH[:RIGHTS]] [--] COMMAND...",
+      "COMMAND with files as its descriptors; RIGHTS: r w rw a ra l", command_exec, false },
+    { "edit", "PATH", "a private copy in $VISUAL or $EDITOR, put back if changed", command_edit, false },
+    { "check", "[-rwacl] PATH...", "may I? -r read -w write -a append -c create -l list", command_check,
+      false },
+    { "list", "", "what may I open?", command_list, false },
+    { "ls", "PATH", "the names in a directory", command_ls, false },
+    { "ping", "", "is the broker there, and how fast?", command_ping, false },
+    { "trace", "LISTEN [UPSTREAM]", "a relay that shows all messages and descriptors", command_trace, true },
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
+/* What is said of a long form stands beneath it. */
+#define TO_NEXT_COLUMN "\n                                  "
+
 static void print_usage(FILE *out, const struct command *only)
 {
-    fprintf(out, "usage: fob [-s SOCKET] COMMAND [ARGUMENT ...]\n");
+    fprintf(out, "usage: fob [-s SOCKET | --spawn=FOBD] COMMAND [ARGUMENT ...]\n");
     for (int i = 0; i < N_COMMANDS; i++)
         if (!only || only == &commands[i]) {
-            char form[64];
-            snprintf(form, sizeof form, "%s %s", commands[i].name, commands[i].arguments);
-            fprintf(out, "  fob %-27s %s\n", form, commands[i].what);
+            char form[96];
+            int len = snprintf(form, sizeof form, "%s %s", commands[i].name, commands[i].arguments);
+            fprintf(out, "  fob %-27s%s%s\n", form, len > 27 ? TO_NEXT_COLUMN : " ", commands[i].what);
         }
-    fprintf(out, "  -s SOCKET  the broker's socket; else $FOB_SOCKET, else " FOB_DEFAULT_SOCKET
-                 "\n  -h         print this help\n");
+    fprintf(out, "  -s SOCKET     the broker's socket; else $FOB_SOCKET, else " FOB_DEFAULT_SOCKET
+                 "\n  --spawn=FOBD  a broker of its own, this program, instead\n  -h            print "
+                 "this help\n");
 }
 
 static const struct command *find_command(const char *name)
@@ -53,6 +66,24 @@ int cli_usage_error(const char *command, const char *what)
     return STATUS_USAGE;
 }
 
+void cli_say_why(const char *path, const char *format, ...)
+{
+    char *shown = cli_escape(path);
+    va_list arguments;
+    fprintf(stderr, "fob: %s: ", shown ? shown : "");
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    free(shown);
+}
+
+static int no_spawn(const struct cli *cli)
+{
+    cli_say_why(cli->spawn, "%s (it cannot be started as a broker)", strerror(errno));
+    return STATUS_NO_BROKER;
+}
+
 static int no_broker(const struct cli *cli)
 {
     const char *variable = secure_getenv("FOB_SOCKET");
@@ -70,9 +101,10 @@ static int run(struct cli *cli, const struct command *command, int argc, char **
         print_usage(stdout, command);
         return fflush(stdout) == 0 ? STATUS_DONE : STATUS_FAILED;
     }
-    cli->fob = fob_connect(cli->socket);
-    if (!cli->fob)
+    if (!command->alone && !cli->spawn && !(cli->fob = fob_connect(cli->socket)))
         return no_broker(cli);
+    if (!command->alone && cli->spawn && !(cli->fob = fob_spawn(cli->spawn)))
+        return no_spawn(cli);
     optind = 1;
     int status = command->run(cli, argc, argv);
     fob_close(cli->fob);
@@ -98,20 +130,24 @@ static int open_standard_descriptors(void)
 int main(int argc, char **argv)
 {
     struct cli cli = { 0 };
+    static const struct option options[] = { { "spawn", required_argument, NULL, 'S' },
+                                             { NULL, 0, NULL, 0 } };
     int option;
     if (open_standard_descriptors() < 0)
         return STATUS_FAILED;
-    while ((option = getopt(argc, argv, "+s:h")) != -1) {
+    while ((option = getopt_long(argc, argv, "+s:h", options, NULL)) != -1) {
         if (option == 'h') {
             print_usage(stdout, NULL);
             return fflush(stdout) == 0 ? STATUS_DONE : STATUS_FAILED;
         }
-        if (option != 's') {
+        if (option != 's' && option != 'S') {
             print_usage(stderr, NULL);
             return STATUS_USAGE;
         }
-        cli.socket = optarg;
+        *(option == 's' ? &cli.socket : &cli.spawn) = optarg;
     }
+    if (cli.socket && cli.spawn)
+        return cli_usage_error(NULL, "-s and --spawn: a socket or a program, not both");
     if (optind == argc)
         return cli_usage_error(NULL, "a command is missing");
     const struct command *command = find_command(argv[optind]);

@@ -27,6 +27,31 @@ _fob_choose() { # CHOICE...
     _fob_nothing
 }
 
+# Options with their values, then a command, then what is its own.
+_fob_exec() { # INDEX of the first word behind `exec`
+    local i=$1
+    while ((i < cword)); do
+        case ${words[i]} in
+        --)
+            ((i++))
+            break
+            ;;
+        --*=*) ((i++)) ;;
+        -*) ((i += 2)) ;;
+        *) break ;;
+        esac
+    done
+    if ((i > cword)); then
+        [[ ${words[cword - 1]} != --fd || $cur == *=* ]] || _fob_nothing
+    elif ((i == cword)); then
+        if [[ $cur == -* && ${words[cword - 1]} != -- ]]; then
+            _fob_choose --stdin --stdout --append --fd -- -h
+        else
+            mapfile -t COMPREPLY < <(compgen -c -- "$cur" | sort -u)
+        fi
+    fi
+}
+
 # What an empty COMPREPLY leaves to bash itself are file names: it knows of quotes, ~ and blanks.
 _fob() {
     local words cword cur i=1
@@ -39,7 +64,7 @@ _fob() {
         ((i++))
     done
     if ((i == cword)); then
-        if [[ $cur == -* ]]; then _fob_choose -s -h; else _fob_choose cat write check list ls ping; fi
+        if [[ $cur == -* ]]; then _fob_choose -s --spawn= -h; else _fob_choose cat write exec edit check list ls ping trace; fi
         return
     fi
     case ${words[i]}:${words[cword - 1]} in
@@ -48,11 +73,15 @@ _fob() {
         return
         ;;
     esac
+    if [[ ${words[i]} == exec ]]; then
+        _fob_exec $((i + 1))
+        return
+    fi
     case ${words[i]}:$cur in
     write:-*) _fob_choose -a -c -h ;;
     check:-*) _fob_choose -r -w -a -c -l -h ;;
     *:-*) _fob_choose -h ;;
-    cat:* | write:* | check:* | ls:*) ;;
+    cat:* | write:* | edit:* | check:* | ls:* | trace:*) ;;
     *) _fob_nothing ;;
     esac
 }

@@ -36,7 +36,7 @@ trap 'rm -rf "$tmp"' EXIT
 same_options fobd man/fobd.8
 same_options fob man/fob.1
 
-for command in cat write check list ls ping; do
+for command in cat write exec edit check list ls ping trace; do
     holds "fob -h does not name $command" sh -c "$BUILD/fob -h | grep -q 'fob $command'"
     holds "fob(1) does not describe $command" grep -q "^.It Cm $command" man/fob.1
 done
