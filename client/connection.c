@@ -8,6 +8,8 @@
 
 #include "../common/sock.h"
 #include "../common/util.h"
+#include "server.h"
+#include "spawn.h"
 
 enum { RECONNECT_TRIES = 3, RECONNECT_WAIT_MS = 40 };
 
@@ -29,10 +31,14 @@ static const char *default_path(void)
 
 static int connection_make(struct fob *fob)
 {
-    int sock = sock_connect(fob->path, SOCK_SEQPACKET);
+    CLEANUP(fd_cleanup)
+    int sock = fob->spawned ? spawn_broker(fob->path) : sock_connect(fob->path, SOCK_SEQPACKET);
     if (sock < 0)
         return sock;
-    fob->sock = sock;
+    int err = fob->spawned ? 0 : server_check(sock, fob->path);
+    if (err < 0)
+        return err;
+    fob->sock = fd_take(&sock);
     fob->pid = getpid();
     fob->send_cred = getuid() != geteuid() || getgid() != getegid();
     return 0;
@@ -62,10 +68,10 @@ int connection_need(struct fob *fob)
     return fob->sock < 0 ? connection_remake(fob) : 0;
 }
 
-struct fob *fob_connect(const char *socket_path)
+static struct fob *fob_new(const char *copied, bool spawned)
 {
     struct fob *fob = mem_zalloc(1, sizeof *fob);
-    char *path = strdup(socket_path ? socket_path : default_path());
+    char *path = strdup(copied);
     if (!fob || !path) {
         free(fob);
         free(path);
@@ -74,12 +80,31 @@ struct fob *fob_connect(const char *socket_path)
     }
     fob->sock = -1;
     fob->path = path;
+    fob->spawned = spawned;
     pthread_mutex_init(&fob->lock, NULL);
     int err = connection_make(fob);
     if (err == 0)
         return fob;
     fob_close(fob);
     errno = -err;
+    return NULL;
+}
+
+struct fob *fob_connect(const char *socket_path)
+{
+    return fob_new(socket_path ? socket_path : default_path(), false);
+}
+
+/* One that cannot serve says why on standard error, and ends. */
+struct fob *fob_spawn(const char *fobd_path)
+{
+    struct fob_info info;
+    struct fob *fob = fob_new(fobd_path, true);
+    if (!fob || fob_hello(fob, &info) == 0)
+        return fob;
+    int error = errno;
+    fob_close(fob);
+    errno = error;
     return NULL;
 }
 

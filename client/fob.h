@@ -9,6 +9,9 @@
  * file checks refuse; EINVAL a path that is not absolute and clean, or flags that the protocol does not have; ETIMEDOUT the
  * file system did not answer; EAGAIN over a quota; ENOENT, ECONNREFUSED (from fob_connect) no broker; EMFILE the descriptor did
  * not fit into this process; EPROTO the other side does not speak the protocol.
+ *
+ * Who serves must be root or the caller's own user. Else fob_connect() and a call that connects anew fail: EPERM somebody else serves;
+ * EREMOTE who it is has no name in this user namespace, and the place of the socket does not vouch for it: see libfob(3).
  */
 #ifndef FOB_H
 #define FOB_H
@@ -29,8 +32,15 @@ extern "C" {
 struct fob;
 struct ucred; /* <sys/socket.h> with _GNU_SOURCE */
 
-/* Connects. NULL: $FOB_SOCKET (ignored in a set-user-ID program), else FOB_DEFAULT_SOCKET. NULL and errno on failure. Free with fob_close(). */
+/* Connects. NULL: $FOB_SOCKET (ignored in a set-user-ID program, as $FOB_SERVER is: one uid more that may serve), else FOB_DEFAULT_SOCKET.
+ * NULL and errno on failure. Free with fob_close(). */
 struct fob *fob_connect(const char *socket_path);
+/*
+ * Starts a broker of one's own: the program (an absolute path, fobd(8); perhaps installed set-user-ID) with one end of a socketpair as its
+ * standard input. It serves this struct fob alone, and ends with it. No child of this process: nobody has to wait for it. It is started
+ * anew as fob_connect() connects anew. NULL and errno: of execve(2), or ECONNRESET: it did not want to serve, and said why on standard error.
+ */
+struct fob *fob_spawn(const char *fobd_path);
 void fob_close(struct fob *fob);
 
 /*
@@ -54,7 +64,7 @@ struct fob_request {
  */
 ssize_t fob_open_many(struct fob *fob, struct fob_request *requests, size_t n);
 
-/* May I? 0: allowed; -1 and errno (EACCES) otherwise. No file is touched. rule of fob_check_many as above. */
+/* May I? 0: allowed; -1 and errno (EACCES) otherwise. No file is touched. */
 int fob_check(struct fob *fob, const char *path, int oflags);
 /* What may I open? "RIGHTS PATTERN\n" lines; free(3) it. NULL and errno on failure. */
 char *fob_list(struct fob *fob);
