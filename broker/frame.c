@@ -11,7 +11,10 @@
 #include "connection.h"
 #include "worker.h"
 
-enum { APUE_MODE = 0600 /* the protocol has none for what is created, nor a umask */ };
+enum {
+    APUE_MODE = 0600, /* the protocol has none for what is created, nor a umask */
+    PEEKS_IN_A_TURN = 4,
+};
 
 /* ---- what came so far ---- */
 
@@ -42,10 +45,14 @@ static int part_keep(struct worker *worker, struct connection *connection, size_
     return -EAGAIN;
 }
 
-/* The kernel never joins bytes of two senders; a request of both is of neither. */
-static void sender_join(struct ucred *sender, size_t have, const struct ucred *now)
+/*
+ * The kernel never joins bytes of two senders; a request of both is of neither. Only a client that started
+ * its broker may have begun when nobody asked for credentials yet.
+ */
+static void sender_join(const struct worker *worker, struct ucred *sender, size_t have,
+                        const struct ucred *now)
 {
-    if (have == 0 || peer_is_unsaid(sender))
+    if (have == 0 || (worker->setup->single && peer_is_unsaid(sender)))
         *sender = *now;
     else if (sender->pid != now->pid || sender->uid != now->uid || sender->gid != now->gid)
         *sender = (struct ucred){ .uid = (uid_t)-1, .gid = (gid_t)-1 };
@@ -63,7 +70,7 @@ static int receive_until(struct worker *worker, struct connection *connection, s
             return part_keep(worker, connection, *have, sender);
         if (got != 1)
             return got == 0 && *have ? -EPROTO : got;
-        sender_join(sender, *have, &now);
+        sender_join(worker, sender, *have, &now);
         *have += n;
     }
     return 1;
@@ -131,7 +138,7 @@ static int receive_apue(struct worker *worker, struct connection *connection, si
 {
     size_t have = part_restore(worker, connection, sender);
     bool whole = false, cut = false;
-    while (!whole) {
+    for (int i = 0; !whole && i < PEEKS_IN_A_TURN; i++) {
         ssize_t n = apue_peek(worker, connection, have, &whole);
         if (n == -EAGAIN)
             return part_keep(worker, connection, have, sender);
@@ -144,6 +151,8 @@ static int receive_apue(struct worker *worker, struct connection *connection, si
         cut = have > APUE_MAX_REQUEST;
         have = cut ? APUE_MAX_REQUEST : have;
     }
+    if (!whole) /* it goes on and on: others have their turn */
+        return part_keep(worker, connection, have, sender);
     *len = apue_to_native(worker, have - 1, cut);
     return 1;
 }
