@@ -302,6 +302,8 @@ includedir ?= $(PREFIX)/include
 mandir ?= $(PREFIX)/share/man
 pkgconfigdir ?= $(libdir)/pkgconfig
 docdir ?= $(PREFIX)/share/doc/fob
+pythondir ?= $(libdir)/python3/dist-packages
+phpdir ?= $(PREFIX)/share/php
 bashcompdir ?= $(PREFIX)/share/bash-completion/completions
 zshcompdir ?= $(PREFIX)/share/zsh/site-functions
 completion_fob := client/completion
@@ -316,9 +318,14 @@ $(B)/libfob.pc: client/fob.pc.in FORCE
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 # One list, mode:source:destination, for install and uninstall: neither can forget what the other knows.
-installed := 0755:$(B)/fobd:$(sbindir)/fobd 0755:$(B)/fob:$(bindir)/fob \
+# SETUID=1: whoever may execute fobd can start a broker for themselves that serves the system's policy (fobd(8)).
+fobd_mode := $(if $(SETUID),4755,0755)
+openfile := $(if $(SETUID),$(sbindir)/openfile)
+installed := $(fobd_mode):$(B)/fobd:$(sbindir)/fobd 0755:$(B)/fob:$(bindir)/fob \
     $(if $(fobctl_src),0755:$(B)/fobctl:$(sbindir)/fobctl) \
     0644:$(B)/libfob.so.1:$(libdir)/libfob.so.1 0644:$(B)/libfob.a:$(libdir)/libfob.a \
+    $(foreach p,$(wildcard client/python/*.py),0644:$(p):$(pythondir)/$(notdir $(p))) \
+    $(foreach p,$(wildcard client/php/*.php),0644:$(p):$(phpdir)/$(notdir $(p))) \
     0644:client/fob.h:$(includedir)/fob.h 0644:$(B)/libfob.pc:$(pkgconfigdir)/libfob.pc \
     $(foreach c,fob fobctl,0644:$(completion_$(c))/$(c).bash:$(bashcompdir)/$(c) 0644:$(completion_$(c))/_$(c):$(zshcompdir)/_$(c)) \
     $(foreach e,$(wildcard policy/examples/*.policy),0644:$(e):$(docdir)/examples/$(notdir $(e))) \
@@ -326,14 +333,15 @@ installed := 0755:$(B)/fobd:$(sbindir)/fobd 0755:$(B)/fob:$(bindir)/fob \
 destination = $(lastword $(subst :, ,$(1)))
 
 .PHONY: install uninstall
-install: all ## into PREFIX (/usr/local) beneath DESTDIR; sysconfdir=/etc also makes /etc/fob/policy.d
+install: all ## into PREFIX (/usr/local) beneath DESTDIR; sysconfdir=/etc also makes /etc/fob/policy.d; SETUID=1: see fobd(8)
 	@set -e; for entry in $(installed); do \
 	    mode=$${entry%%:*}; rest=$${entry#*:}; \
 	    $(INSTALL) -D -m $$mode "$${rest%%:*}" "$(DESTDIR)$${rest#*:}"; done
 	@ln -sf libfob.so.1 $(DESTDIR)$(libdir)/libfob.so
+	@$(if $(openfile),ln -sf fobd $(DESTDIR)$(openfile))
 	@$(if $(sysconfdir),$(INSTALL) -d -m 0755 $(DESTDIR)$(sysconfdir)/fob $(DESTDIR)$(sysconfdir)/fob/policy.d)
 uninstall: ## take away what install put there, never a policy
-	@rm -f $(foreach entry,$(installed),$(DESTDIR)$(call destination,$(entry))) $(DESTDIR)$(libdir)/libfob.so
+	@rm -f $(foreach entry,$(installed),$(DESTDIR)$(call destination,$(entry))) $(DESTDIR)$(libdir)/libfob.so $(DESTDIR)$(sbindir)/openfile
 	@$(if $(sysconfdir),rmdir $(DESTDIR)$(sysconfdir)/fob/policy.d $(DESTDIR)$(sysconfdir)/fob 2>/dev/null || true)
 
 # ---------------------------------------------------------------- the rest

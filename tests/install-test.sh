@@ -28,6 +28,8 @@ expected_files() {
         echo "644 /usr/share/bash-completion/completions/$name"
         echo "644 /usr/share/zsh/site-functions/_$name"
     done
+    for client in client/python/*.py; do echo "644 /usr/lib/python3/dist-packages/${client##*/}"; done
+    for client in client/php/*.php; do [ ! -e "$client" ] || echo "644 /usr/share/php/${client##*/}"; done
     for example in policy/examples/*.policy; do
         echo "644 /usr/share/doc/fob/examples/${example##*/}"
     done
@@ -125,6 +127,12 @@ check_hardening() {
     fi
 }
 
+check_setuid() {
+    do_make install SETUID=1
+    [ "$(stat -c %a "$root/usr/sbin/fobd")" = 4755 ] || fail "SETUID=1 did not make fobd set-user-ID"
+    [ "$(readlink "$root/usr/sbin/openfile")" = fobd ] || fail "SETUID=1 made no openfile"
+}
+
 check_uninstall() {
     echo 'deny any all /**' >"$root/etc/fob/policy.d/own.policy"
     do_make uninstall
@@ -143,6 +151,7 @@ check_compile
 check_header_alone
 check_exports
 check_hardening
+check_setuid
 check_uninstall
 [ "$errors" = 0 ] || exit 1
 echo "installed, used, measured and uninstalled: as promised"
