@@ -207,6 +207,15 @@ static int deliver(struct post *post, const struct courier_address *to, uint8_t 
     return err;
 }
 
+/* A worker that somebody has taken over is not to send what it likes to whom it likes: replies, to a name. */
+static bool is_sound(const struct courier_address *to, const uint8_t *reply, size_t len)
+{
+    struct wire_header header;
+    return to->len > offsetof(struct sockaddr_un, sun_path) && to->len <= sizeof to->name &&
+           to->name.sun_family == AF_UNIX && to->asker.pid > 0 &&
+           wire_decode_header(reply, len, &header) == 0 && header.type & WIRE_REPLY;
+}
+
 /* False: the queue has ended. */
 static bool serve_one(struct post *post)
 {
@@ -219,7 +228,9 @@ static bool serve_one(struct post *post)
     int err = got == 1 && in.len > sizeof to ? 0 : -EPROTO;
     if (err == 0) {
         memcpy(&to, bytes, sizeof to);
-        err = deliver(post, &to, bytes + sizeof to, in.len - sizeof to, in.fds, in.n_fds);
+        uint8_t *reply = bytes + sizeof to;
+        size_t len = in.len - sizeof to;
+        err = is_sound(&to, reply, len) ? deliver(post, &to, reply, len, in.fds, in.n_fds) : -EPROTO;
     }
     if (got == 1)
         fd_close_many(in.fds, in.n_fds);

@@ -117,7 +117,7 @@ int invoke_clean(int keep)
     if (keep > STDERR_FILENO + 1)
         close_range(STDERR_FILENO + 1, (unsigned)keep - 1, 0);
     close_range(keep > STDERR_FILENO ? (unsigned)keep + 1 : STDERR_FILENO + 1, ~0u, 0);
-    umask(077);
+    umask(022);
     setsid(); /* no terminal of the caller's: EPERM when it leads a group, which SIGINT reaches then */
     prctl(PR_SET_DUMPABLE, 0);
     prctl(PR_SET_PDEATHSIG, 0);
