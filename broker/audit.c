@@ -98,6 +98,17 @@ void audit_close(struct audit *audit)
     free(audit);
 }
 
+void audit_replace(struct audit *audit, struct audit *fresh)
+{
+    if (audit->fd > STDERR_FILENO)
+        fd_close(audit->fd);
+    audit->kind = fresh->kind;
+    audit->fd = fresh->fd;
+    audit->works = fresh->works;
+    audit->torn = fresh->torn;
+    free(fresh);
+}
+
 void audit_tell(struct audit *audit, struct board *board, unsigned slot)
 {
     audit->board = board;

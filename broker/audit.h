@@ -47,6 +47,8 @@ struct audit;
  */
 int audit_open(struct audit **out, enum config_audit kind, const char *file);
 void audit_close(struct audit *audit);
+/* The sink of `fresh`, which is taken, in place of its own: who holds the audit holds it still. */
+void audit_replace(struct audit *audit, struct audit *fresh);
 struct board;
 /* What is written is told on the board too, as that slot's worker, while somebody watches: also with no sink.
  */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <linux/capability.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,7 +15,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -23,7 +26,10 @@
 #include "../common/sock.h"
 #include "../common/util.h"
 
-enum { MIN_DESCRIPTORS = 256 };
+enum {
+    MIN_DESCRIPTORS = 256,
+    DESCRIPTORS = 65536, /* a lower limit is raised, where that is allowed */
+};
 
 /* ---- with whose rights ---- */
 
@@ -60,15 +66,28 @@ enum invoke_rights invoke_rights(void)
 
 /* ---- what the caller set ---- */
 
+/* Of the kernel: libc keeps two of them from its users. EINVAL for SIGKILL and SIGSTOP. */
+static void set_signal(int number, void (*handler)(int))
+{
+    struct {
+        void (*handler)(int);
+        unsigned long flags;
+        void (*restorer)(void);
+        uint64_t mask;
+    } action = { .handler = handler };
+    syscall(SYS_rt_sigaction, number, &action, NULL, sizeof action.mask);
+}
+
 /* What is pending or blocked, handled or ignored, and every timer that lives through execve(2). */
 static int clean_signals(void)
 {
     static const struct itimerval off;
     sigset_t none;
     sigemptyset(&none);
+    for (int i = 1; i < NSIG; i++) /* to be ignored takes away what is pending */
+        set_signal(i, SIG_IGN);
     for (int i = 1; i < NSIG; i++)
-        if (i != SIGKILL && i != SIGSTOP)
-            signal(i, SIG_DFL); /* EINVAL for those that libc keeps for itself */
+        set_signal(i, SIG_DFL);
     setitimer(ITIMER_REAL, &off, NULL);
     setitimer(ITIMER_VIRTUAL, &off, NULL);
     setitimer(ITIMER_PROF, &off, NULL);
@@ -82,6 +101,11 @@ static int lift_limit(int resource, rlim_t least, const char *name)
     if (getrlimit(resource, &limit) < 0)
         return -errno;
     struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+    if (resource == RLIMIT_NOFILE && limit.rlim_max < DESCRIPTORS) {
+        all.rlim_cur = all.rlim_max = DESCRIPTORS;
+        if (setrlimit(resource, &all) == 0)
+            return 0;
+    }
     if (resource == RLIMIT_NOFILE || setrlimit(resource, &all) < 0) {
         limit.rlim_cur = limit.rlim_max;
         if (setrlimit(resource, &limit) < 0)
@@ -111,17 +135,62 @@ static int lift_limits(void)
     return err;
 }
 
+/* Not the strings alone that libc knows: /proc/PID/environ shows where they stood. */
+static void clean_environment(void)
+{
+    for (char **variable = environ; variable && *variable; variable++)
+        explicit_bzero(*variable, strlen(*variable));
+    clearenv();
+}
+
+/* The leader of a process group cannot leave the session: it joins the group of a child that lives for a
+ * moment. */
+static void leave_session(void)
+{
+    int pair[2];
+    char byte;
+    if (setsid() >= 0 || pipe2(pair, O_CLOEXEC) < 0)
+        return;
+    pid_t pid = fork();
+    if (pid == 0) {
+        fd_close(pair[1]);
+        _exit(read(pair[0], &byte, 1) != 0); /* until its parent has left */
+    }
+    if (pid > 0 && setpgid(pid, pid) == 0 && setpgid(0, pid) == 0)
+        setsid();
+    fd_close_many(pair, ARRAY_SIZE(pair));
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+/* How much of the machine it gets, and whether it goes first when memory is short: what it cannot have stays.
+ */
+static void clean_shares(void)
+{
+    const struct sched_param ordinary = { .sched_priority = 0 };
+    cpu_set_t all;
+    memset(&all, 0xff, sizeof all);
+    sched_setscheduler(0, SCHED_OTHER, &ordinary);
+    sched_setaffinity(0, sizeof all, &all);
+    setpriority(PRIO_PROCESS, 0, 0);
+    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, 0);
+    CLEANUP(fd_cleanup) int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && write(fd, "0", 1) != 1)
+        log_debug("oom_score_adj: %s", strerror(errno));
+}
+
 int invoke_clean(int keep)
 {
-    clearenv();
+    clean_environment();
     if (keep > STDERR_FILENO + 1)
         close_range(STDERR_FILENO + 1, (unsigned)keep - 1, 0);
     close_range(keep > STDERR_FILENO ? (unsigned)keep + 1 : STDERR_FILENO + 1, ~0u, 0);
     umask(022);
-    setsid(); /* no terminal of the caller's: EPERM when it leads a group, which SIGINT reaches then */
     prctl(PR_SET_DUMPABLE, 0);
     prctl(PR_SET_PDEATHSIG, 0);
     int err = clean_signals();
+    leave_session(); /* no terminal of the caller's */
+    clean_shares();
     if (err == 0)
         err = lift_limits();
     return chdir("/") < 0 ? -errno : err;

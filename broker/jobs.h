@@ -21,6 +21,7 @@ enum job_state {
     JOB_CANCELLED, /* nobody is to answer: the client is gone, or its request is handed over */
     JOB_STALE,     /* the opener found that another generation is to answer */
     JOB_DIED,      /* the opener died */
+    JOB_UNSENT,    /* the opener could not send: its record says what it would have been */
 };
 
 struct jobs;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,6 +12,7 @@
 #include "../common/util.h"
 #include "service.h"
 
+enum { ORPHAN_TRIES = 10, ORPHAN_MS = 50 };
 enum { BACKLOG = 4096 }; /* the kernel's net.core.somaxconn cuts it */
 
 void listener_init(struct listener *listener)
@@ -53,6 +55,11 @@ static int bind_socket(struct listener *listener, const struct config_socket *so
     int fd = sock_listen(socket->path, &options, &listener->name);
     if (fd == -ENOENT && make_directory_of(socket->path, privileged ? 0755 : 0700) == 0)
         fd = sock_listen(socket->path, &options, &listener->name);
+    /* Workers of one that was killed answer what they have read, and are gone in a moment. */
+    for (int i = 0; fd == -EADDRINUSE && i < ORPHAN_TRIES; i++) {
+        poll(NULL, 0, ORPHAN_MS);
+        fd = sock_listen(socket->path, &options, &listener->name);
+    }
     if (fd < 0) {
         log_error("socket %s: %s", socket->path, reason(fd));
         return fd;

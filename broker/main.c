@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -147,28 +148,52 @@ static int serve_client(bool elevated, const struct options *options)
     return status;
 }
 
-/* The system's broker, in the background: 0 once it serves. */
-static int start_daemon(void)
+/* What it says until it serves, or ends: 0 if it serves. */
+static int relay_messages(int messages, int ready)
 {
-    int ready[2];
-    char byte;
+    struct pollfd polled[] = { { .fd = messages, .events = POLLIN }, { .fd = ready, .events = POLLIN } };
+    char text[4096], byte;
+    for (;;) {
+        if (poll(polled, ARRAY_SIZE(polled), -1) < 0 && errno != EINTR)
+            return EXIT_ERROR;
+        ssize_t n = polled[0].revents ? read(messages, text, sizeof text) : 0;
+        if (n > 0 && write(STDERR_FILENO, text, (size_t)n) < 0)
+            polled[0].fd = -1;
+        else if (n <= 0 && polled[0].revents)
+            polled[0].fd = -1; /* its end */
+        if (polled[1].revents && !(polled[0].revents && n > 0))
+            return read(ready, &byte, 1) == 1 ? EXIT_OK : EXIT_ERROR;
+    }
+}
+
+static int run_daemon(int messages, int ready)
+{
     struct config config = { 0 };
     const struct options none = { 0 };
-    if (invoke_become_root() < 0 || pipe2(ready, O_CLOEXEC) < 0)
-        return EXIT_ERROR;
-    pid_t pid = fork();
-    if (pid != 0) {
-        fd_close(ready[1]);
-        return pid > 0 && read(ready[0], &byte, 1) == 1 ? EXIT_OK : EXIT_ERROR;
-    }
-    fd_close(ready[0]);
+    dup2(messages, STDERR_FILENO);
+    fd_close(messages);
     setsid();
     int status = config_init(&config, true) == 0 && read_config(&config, &none, true) == 0 &&
                          config_resolve_user(&config, stderr) == 0
-                     ? serve(&config, true, -1, ready[1])
+                     ? serve(&config, true, -1, ready)
                      : EXIT_ERROR;
     config_deinit(&config);
     return status;
+}
+
+/* The system's broker, in the background: 0 once it serves. It does not wait for who started it. */
+static int start_daemon(void)
+{
+    int ready[2], messages[2];
+    if (invoke_become_root() < 0 || pipe2(ready, O_CLOEXEC) < 0 || pipe2(messages, O_CLOEXEC) < 0 ||
+        fcntl(messages[1], F_SETFL, O_NONBLOCK) < 0)
+        return EXIT_ERROR;
+    pid_t pid = fork();
+    fd_close(pid ? ready[1] : ready[0]);
+    fd_close(pid ? messages[1] : messages[0]);
+    if (pid == 0)
+        return run_daemon(messages[1], ready[1]);
+    return pid < 0 ? EXIT_ERROR : relay_messages(messages[0], ready[0]);
 }
 
 /* Its caller is anybody: no option of theirs counts, and no file but the system's. */
@@ -194,13 +219,16 @@ static int run_openfile(bool elevated, int argc, char **argv)
         return err;
     if (invoke_open_standard() < 0 || (elevated && invoke_clean(request.sock) < 0))
         return EPERM;
+    err = openfile_move_up(&request); /* nothing that is said may get into it */
+    if (err)
+        return err;
     err = invoke_make_pair(&own, &served);
     if (err < 0)
         return -err;
     pid_t pid = fork();
     if (pid == 0) {
         fd_close(own);
-        fd_close(request.sock > STDERR_FILENO ? request.sock : -1);
+        fd_close(request.sock);
         dup2(served, STDIN_FILENO);
         fd_close(served);
         return serve_client(elevated, &none);
@@ -244,6 +272,7 @@ int main(int argc, char **argv)
     bool openfile = argc > 0 && is_called("openfile", argv[0]);
     enum invoke_rights rights = invoke_rights();
     log_init(openfile ? "openfile" : "fobd");
+    log_never_wait();
     if (rights == INVOKE_DENIED) {
         log_error("it is installed with more rights than it has got (no_new_privs, nosuid, a tracer or a "
                   "user namespace "

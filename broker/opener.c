@@ -253,6 +253,8 @@ static int pin_ordinary(struct opener *o, const struct target *target, const str
 static int seal_directory(struct opener *o, const struct opener_request *rq, const struct target *target,
                           const struct stat *st, struct opener_result *res)
 {
+    if (mounts_may_block(&o->generation->mounts, target->path, target->len))
+        return refuse(res, EACCES, "seal"); /* the sealer must not wait */
     CLEANUP(fd_cleanup) int twin = pin_ordinary(o, target, st);
     if (twin < 0)
         return refuse(res, EACCES, "seal");

@@ -1,10 +1,12 @@
 #include "openfile.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "../common/log.h"
 #include "../common/msg.h"
@@ -40,6 +42,20 @@ static bool is_unix_socket(int fd)
     int domain = -1;
     socklen_t len = sizeof domain;
     return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX;
+}
+
+int openfile_move_up(struct openfile *request)
+{
+    if (!is_unix_socket(request->sock))
+        return usage("SOCKFD is no AF_UNIX socket");
+    if (request->sock > STDERR_FILENO)
+        return 0;
+    CLEANUP(fd_cleanup) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int moved = fcntl(request->sock, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (null < 0 || moved < 0 || dup2(null, request->sock) < 0)
+        return errno;
+    request->sock = moved;
+    return 0;
 }
 
 /* The bytes of the request, or 0: it cannot be said. */
@@ -85,8 +101,6 @@ static int ask(const struct openfile *request, int broker)
 int openfile_ask(const struct openfile *request, int broker)
 {
     const uint8_t byte = 0;
-    if (!is_unix_socket(request->sock))
-        return usage("SOCKFD is no AF_UNIX socket");
     CLEANUP(fd_cleanup) int fd = ask(request, broker);
     int err = fd < 0 ? fd : msg_send(request->sock, &byte, sizeof byte, &fd, 1, NULL, 0);
     if (err < 0)

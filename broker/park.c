@@ -146,7 +146,7 @@ void park_serve(struct worker *worker)
         enum job_state state = jobs_state(worker->setup->jobs, p->job);
         if (state == JOB_ANSWERED)
             take_up(worker, p);
-        else if (state == JOB_DIED)
+        else if (state == JOB_DIED || state == JOB_UNSENT)
             connection_close(worker, p->connection); /* whatever became of the request */
         else if (now >= p->deadline && jobs_move(worker->setup->jobs, p->job, JOB_PENDING, JOB_TIMED_OUT))
             answer_timeout(worker, p);
@@ -166,7 +166,8 @@ void park_cancel(struct worker *worker, struct connection *connection)
         return;
     jobs_move(worker->setup->jobs, p->job, JOB_PENDING, JOB_CANCELLED);
     enum job_state state = jobs_state(worker->setup->jobs, p->job);
-    if (state != JOB_ANSWERING && state != JOB_ANSWERED) /* then the opener has its record */
+    if (state != JOB_ANSWERING && state != JOB_ANSWERED &&
+        state != JOB_UNSENT) /* then the opener has its record */
         request_abandon(worker, connection, p->message, p->len);
     forget(worker, p);
 }

@@ -102,8 +102,7 @@ static int reopen_audit(struct supervisor *s)
     int err = audit_open(&fresh, s->config->audit, s->config->audit_file);
     if (err < 0)
         return s->config->audit_required ? err : 0;
-    audit_close(s->audit);
-    s->audit = fresh;
+    audit_replace(s->audit, fresh);
     return 0;
 }
 
@@ -235,6 +234,7 @@ static void step_quieting(struct supervisor *s)
     s->reign = r->next;
     r->next = NULL;
     r->slot = r->slot ? 0 : supervisor_workers(s);
+    s->reign->workers.failed = false; /* who died meanwhile is started again: there is no way back */
     workers_go(&s->reign->workers);
     r->step = RELOAD_RETIRING;
     r->deadline = supervisor_now_ms() + RETIRE_MS;

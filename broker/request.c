@@ -41,7 +41,7 @@ static void settle(struct worker *worker, unsigned sent, int err)
 {
     struct jobs *jobs = worker->setup->jobs;
     if (err < 0)
-        jobs_move(jobs, worker->job, JOB_ANSWERING, JOB_DIED);
+        jobs_move(jobs, worker->job, JOB_ANSWERING, JOB_UNSENT);
     else
         jobs_answered(jobs, worker->job, sent);
     worker_wake_other(worker, jobs_worker_slot(jobs, worker->job));

@@ -21,7 +21,7 @@
 #include "mounts.h"
 #include "userns.h"
 
-enum { CHANNELS_MAX = 256, REPLY_TIMEOUT_MS = 1000 };
+enum { CHANNELS_MAX = 512, REPLY_TIMEOUT_MS = 1000 };
 
 struct seal_request {
     uint32_t sequence;

@@ -101,6 +101,7 @@ static void close_private(void *supervisor, const struct generation *own)
         fd_close_many(s->reload.successors, supervisor_workers(s));
     fd_close(s->signals);
     fd_close(s->start.ready);
+    log_end_copy();
     fd_close(s->mount_watch.fd);
     for (int i = 0; i < LISTENERS; i++)
         fd_close(s->listeners[i].name.lock_fd);
@@ -153,8 +154,20 @@ static void start_courier(struct supervisor *s)
                       s->listeners[LISTENER_DATAGRAM].fd, max_fds, supervisor_now_ms());
 }
 
+/* Nothing of who started it is left in the processes that serve everybody. */
+static void leave_starter(void)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = STDIN_FILENO; null >= 0 && fd <= STDOUT_FILENO; fd++)
+        dup2(null, fd);
+    fd_close(null);
+    log_to_syslog();
+}
+
 static int start_workers(struct supervisor *s)
 {
+    if (s->start.ready >= 0)
+        leave_starter();
     struct worker_setup setup = supervisor_worker_setup(s, 0);
     int err = generation_share(&s->reign->generation, supervisor_workers(s) + s->config->slow_openers);
     board_announce(s->board, s->reign->generation.number);
@@ -206,15 +219,11 @@ static void report_missing(const struct confine_state *state)
     }
 }
 
-/* Who started it waits for no more than this, and reads its standard error no longer. */
-static void leave_starter(struct supervisor *s)
+/* Who started it waits for no more than this. */
+static void tell_starter(struct supervisor *s)
 {
     const char byte = 0;
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    log_to_syslog();
-    for (int fd = STDIN_FILENO; null >= 0 && fd <= STDERR_FILENO; fd++)
-        dup2(null, fd);
-    fd_close(null);
+    log_end_copy();
     if (write(s->start.ready, &byte, 1) != 1)
         log_debug("who started it is gone");
     s->start.ready = fd_close(s->start.ready);
@@ -234,7 +243,7 @@ static void report_start(struct supervisor *s)
     report_missing(state);
     service_notify("READY=1");
     if (s->start.ready >= 0)
-        leave_starter(s);
+        tell_starter(s);
 }
 
 /* ---- running ---- */

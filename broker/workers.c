@@ -33,9 +33,11 @@ void workers_close_fds(struct workers *workers, int keep)
         fd_close(workers->slots[i].control);
         if (i == keep)
             continue;
-        fd_close(workers->channels[i].sock);
         fd_close(workers->predecessors[i]);
     }
+    for (int i = 0; i < (int)workers_askers(workers); i++)
+        if (i != keep)
+            fd_close(workers->channels[i].sock);
     close_identities(workers, keep);
     lent_close(&workers->lent);
     if (keep < 0)
@@ -74,14 +76,17 @@ static unsigned opener_slot(const struct worker_setup *setup, unsigned index)
 static pid_t start_opener(void *data, unsigned index)
 {
     struct workers *workers = data;
+    workers->channels[workers->n + index].sequence += 1u << 16;
     pid_t pid = fork();
     if (pid != 0)
         return pid < 0 ? -errno : pid;
     for (unsigned i = 0; i < workers->n; i++) {
         fd_close(workers->slots[i].control);
-        fd_close(workers->channels[i].sock);
         fd_close(workers->predecessors[i]);
     }
+    for (unsigned i = 0; i < workers_askers(workers); i++)
+        if (i != workers->n + index)
+            fd_close(workers->channels[i].sock);
     close_identities(workers, (int)(workers->n + index));
     lent_close(&workers->lent);
     struct worker_setup setup = workers->setup;
@@ -91,7 +96,7 @@ static pid_t start_opener(void *data, unsigned index)
     setup.index = setup.workers + index;
     setup.slot = opener_slot(&workers->setup, index);
     setup.control = setup.predecessor = -1;
-    setup.sealer = NULL;
+    setup.sealer = &workers->channels[workers->n + index];
     setup.identity = &workers->identities[workers->n + index];
     setup.slow_queue = workers->pool.queue[1];
     fd_close(workers->pool.queue[0]);
@@ -150,7 +155,7 @@ static void start_identity(struct workers *workers, int64_t now)
 
 static void close_channels(struct workers *workers)
 {
-    for (unsigned i = 0; i < workers->n; i++)
+    for (unsigned i = 0; i < workers_askers(workers); i++)
         workers->channels[i].sock = fd_close(workers->channels[i].sock);
 }
 
@@ -158,13 +163,14 @@ static void close_channels(struct workers *workers)
 static void start_sealer(struct workers *workers, int64_t now)
 {
     close_channels(workers);
+    slow_pool_renew(&workers->pool); /* their channels have ended */
     restart_began(&workers->sealer_restart, now);
-    pid_t pid = sealer_start(workers->channels, workers->n, workers->setup.plan);
+    pid_t pid = sealer_start(workers->channels, workers_askers(workers), workers->setup.plan);
     if (pid > 0) {
         workers->sealer = pid;
         return;
     }
-    for (unsigned i = 0; i < workers->n; i++)
+    for (unsigned i = 0; i < workers_askers(workers); i++)
         workers->channels[i].sock = -1;
     log_warning("directories cannot be sealed and are refused: %s", strerror(-(int)pid));
 }
@@ -210,12 +216,12 @@ int workers_start(struct workers *workers, const struct worker_setup *setup, con
     workers->wants_opener = true; /* one is to be there before it is needed */
     for (unsigned i = 0; i < workers->n; i++) {
         workers->predecessors[i] = predecessors ? predecessors[i] : -1;
-        workers->slots[i].control = workers->channels[i].sock = -1;
+        workers->slots[i].control = -1;
         workers->slots[i].restart.at = INT64_MAX;
     }
     int err = slow_pool_init(&workers->pool, setup->openers, workers->n);
     for (unsigned i = 0; i < workers_askers(workers); i++)
-        workers->identities[i].sock = -1;
+        workers->identities[i].sock = workers->channels[i].sock = -1;
     workers->setup.wakes = workers->pool.wakes;
     if (err < 0)
         return err;

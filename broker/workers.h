@@ -29,8 +29,8 @@ struct workers {
     struct worker_setup setup;
     unsigned n;
     struct workers_slot slots[WORKERS_MAX];
-    struct sealer_channel channels[WORKERS_MAX];
-    pid_t sealer; /* 0: none */
+    struct sealer_channel channels[WORKERS_MAX + JOBS_MAX]; /* workers', then openers' */
+    pid_t sealer;                                           /* 0: none */
     struct restart sealer_restart;
     pid_t identity; /* 0: none */
     struct restart identity_restart;

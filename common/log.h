@@ -19,9 +19,19 @@ void log_init(const char *program);
 /* Messages above this level are dropped; the default is LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
 
-/* From here on messages go to syslog(3)'s socket, LOG_DAEMON, and no more to standard error; where there is
- * none they are lost. */
+/*
+ * For a daemon: a pipe, terminal or socket that nobody empties must not hold it up. Standard error does not
+ * wait any more; what does not fit is lost. A pipe or terminal is opened anew for that, so that those who
+ * share it notice nothing.
+ */
+void log_never_wait(void);
+/*
+ * From here on messages go to syslog(3)'s socket, LOG_DAEMON, which becomes standard error (/dev/null where
+ * there is none); those of this process, not of its children, also to where standard error was, until
+ * log_end_copy().
+ */
 void log_to_syslog(void);
+void log_end_copy(void);
 
 #define LOG_FORMAT __attribute__((format(printf, 2, 3)))
 void log_at(enum log_level level, const char *format, ...) LOG_FORMAT;

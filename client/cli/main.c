@@ -84,13 +84,28 @@ static int no_spawn(const struct cli *cli)
     return STATUS_NO_BROKER;
 }
 
+/* Why fob_connect() failed, and what to do. */
+static const char *reason(int error)
+{
+    switch (error) {
+    case EPERM:
+        return "not believed: neither root nor you serve it (FOB_SERVER=UID if you trust who does)";
+    case EREMOTE:
+        return "not believed: who serves it cannot be told from inside this user namespace (bind this socket "
+               "itself into the sandbox, where nobody else can write, or set FOB_SERVER=65534: libfob(3))";
+    default:
+        return strerror(error);
+    }
+}
+
 static int no_broker(const struct cli *cli)
 {
     const char *variable = secure_getenv("FOB_SOCKET");
     const char *socket = cli->socket ? cli->socket : variable && *variable ? variable : FOB_DEFAULT_SOCKET;
     int error = errno;
     char *shown = cli_escape(socket);
-    fprintf(stderr, "fob: %s: %s (is fobd running?)\n", shown ? shown : "", strerror(error));
+    fprintf(stderr, "fob: %s: %s%s\n", shown ? shown : "", reason(error),
+            error == EPERM || error == EREMOTE ? "" : " (is fobd running?)");
     free(shown);
     return STATUS_NO_BROKER;
 }
@@ -118,13 +133,14 @@ static int run(struct cli *cli, const struct command *command, int argc, char **
 /* Makes sure that 0, 1 and 2 are open: no file that is got must end up there. */
 static int open_standard_descriptors(void)
 {
-    int fd;
-    do
-        fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= 2);
-    if (fd > 2)
-        close(fd);
-    return fd;
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0)
+            continue;
+        /* A sandbox need not have a /dev; the other one cannot be read or written either. */
+        if (open("/dev/null", O_RDWR) < 0 && open("/", O_PATH) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 int main(int argc, char **argv)

@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,6 +59,7 @@ static void become(uid_t uid)
     if (setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
         _exit(1);
     prctl(PR_SET_DUMPABLE, 1); /* its /proc/self/uid_map is its own to write */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
 static pid_t serve_as(uid_t uid, const char *name)
@@ -67,7 +69,6 @@ static pid_t serve_as(uid_t uid, const char *name)
     assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
     pid_t pid = fork();
     if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
         become(uid);
         listen_at(name);
         _exit(write(ready[1], "", 1) == 1 ? pause() : 1);
@@ -195,6 +196,55 @@ static void test_effective_user_counts(void **state)
     serve_end(pid, path);
 }
 
+/* This program again, as ALICE runs it when it is BOB's and set-user-ID. Its exit status. */
+static int connect_set_user_id(const char *program)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        become(ALICE);
+        if (setenv("FOB_SERVER", "2001", 1) < 0)
+            _exit(1);
+        execl(program, program, path, NULL);
+        _exit(SKIP);
+    }
+    return wait_for(pid);
+}
+
+static bool copy_program(const char *to, mode_t mode)
+{
+    char buffer[1 << 16];
+    ssize_t n;
+    int in = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    int out = open(to, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0700);
+    while ((n = read(in, buffer, sizeof buffer)) > 0)
+        if (write(out, buffer, (size_t)n) != n)
+            break;
+    bool done = n == 0 && fchown(out, BOB, BOB) == 0 && fchmod(out, mode) == 0;
+    close(in);
+    close(out);
+    return done;
+}
+
+static void test_environment_of_a_set_user_id_program(void **state)
+{
+    (void)state;
+    needs_root();
+    char program[80];
+    struct statvfs fs;
+    if (prctl(PR_GET_NO_NEW_PRIVS) == 1 || statvfs(dir, &fs) < 0 || fs.f_flag & ST_NOSUID) {
+        puts("skipped: nothing is set-user-ID here");
+        skip();
+    }
+    snprintf(program, sizeof program, "%s/program", dir);
+    pid_t pid = serve_as(ALICE, path);
+    assert_true(copy_program(program, 0755));
+    assert_int_equal(connect_set_user_id(program), 0);
+    assert_true(copy_program(program, 04755));
+    assert_int_equal(connect_set_user_id(program), EPERM);
+    serve_end(pid, path);
+    unlink(program);
+}
+
 /* A service manager listens, and gives the socket to whom it starts. */
 static void test_service_manager_listens(void **state)
 {
@@ -203,7 +253,6 @@ static void test_service_manager_listens(void **state)
     int listener = listen_at(path);
     pid_t pid = fork();
     if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
         become(ALICE);
         _exit(accept(listener, NULL, NULL) >= 0 ? pause() : 1);
     }
@@ -379,7 +428,7 @@ static void test_inside_bound_where_others_write(void **state)
 {
     (void)state;
     needs_root();
-    static const mode_t modes[] = { 0777, 01777, 0775 };
+    static const mode_t modes[] = { 0777, 01777, 0775, 0757 };
     pid_t pid = serve_as(0, path);
     for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
         assert_true(place_make(modes[i], 0));
@@ -419,14 +468,17 @@ static int teardown(void **state)
     return rmdir(dir);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 2)
+        return connect_to(argv[1]);
     const struct CMUnitTest tests[] = {
         leak_test(test_root_serves),
         leak_test(test_own_broker),
         leak_test(test_somebody_else),
         leak_test(test_one_more_is_trusted),
         leak_test(test_effective_user_counts),
+        leak_test(test_environment_of_a_set_user_id_program),
         leak_test(test_service_manager_listens),
         leak_test(test_the_next_one_is_judged_too),
         leak_test(test_inside_nameless),
