@@ -199,6 +199,10 @@ int connection_exchange(struct fob *fob, struct wire_header *header, bool repeat
 {
     header->id = ++fob->next_id;
     wire_encode_header(fob->out, sizeof fob->out, header);
-    int err = exchange_once(fob, header, repeatable, true);
-    return err == 1 ? exchange_once(fob, header, repeatable, false) : err;
+    /* A broker of one's own that never served has said why: it would say it again. */
+    int err = exchange_once(fob, header, repeatable, !fob->spawned || fob->served);
+    if (err == 1)
+        err = exchange_once(fob, header, repeatable, false);
+    fob->served = fob->served || err == 0;
+    return err;
 }

@@ -20,6 +20,7 @@ struct fob {
     bool send_cred; /* real and effective ids differ: the kernel would send the real ones, and the broker
                        knows the effective */
     char *path;
+    bool served;  /* it has answered once */
     bool spawned; /* path is the broker's program, not its socket */
     uint8_t out[WIRE_MAX_MESSAGE];
     uint8_t in[WIRE_MAX_MESSAGE];
