@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/capability.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -135,32 +136,54 @@ static int lift_limits(void)
     return err;
 }
 
-/* Not the strings alone that libc knows: /proc/PID/environ shows where they stood. */
-static void clean_environment(void)
+/*
+ * The strings too, which /proc/PID/environ shows, and those that ld.so has taken out: all between the last
+ * argument and the program's name behind them (execve(2), getauxval(3)).
+ */
+static void clean_environment(char *last_argument)
 {
-    for (char **variable = environ; variable && *variable; variable++)
-        explicit_bzero(*variable, strlen(*variable));
+    char *end = (char *)getauxval(AT_EXECFN); /* NOLINT(performance-no-int-to-ptr) */
+    char *begin = last_argument ? last_argument + strlen(last_argument) + 1 : end;
+    if (begin < end)
+        explicit_bzero(begin, (size_t)(end - begin));
     clearenv();
 }
 
-/* The leader of a process group cannot leave the session: it joins the group of a child that lives for a
- * moment. */
-static void leave_session(void)
+/* Into the group of a child that lives for a moment. */
+static void leave_group(void)
 {
     int pair[2];
     char byte;
-    if (setsid() >= 0 || pipe2(pair, O_CLOEXEC) < 0)
+    if (pipe2(pair, O_CLOEXEC) < 0)
         return;
     pid_t pid = fork();
     if (pid == 0) {
         fd_close(pair[1]);
-        _exit(read(pair[0], &byte, 1) != 0); /* until its parent has left */
+        _exit(read(pair[0], &byte, 1) != 0); /* until its parent has joined it */
     }
-    if (pid > 0 && setpgid(pid, pid) == 0 && setpgid(0, pid) == 0)
-        setsid();
+    if (pid > 0 && setpgid(pid, pid) == 0)
+        setpgid(0, pid);
     fd_close_many(pair, ARRAY_SIZE(pair));
     while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;
+}
+
+/*
+ * No terminal of the caller's. The leader of a process group, as every job of a shell is, cannot make a
+ * session; and should it leave the group first and make one then, its new group would have the old one's
+ * number, by which the terminal knows whom its keys are for. What keys send is ignored besides.
+ */
+static void leave_terminal(void)
+{
+    static const int keys[] = { SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU };
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+        signal(keys[i], SIG_IGN);
+    if (setsid() >= 0 || getsid(0) == getpid())
+        return; /* who leads the session would take the terminal from all of it */
+    leave_group();
+    CLEANUP(fd_cleanup) int terminal = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (terminal >= 0)
+        ioctl(terminal, TIOCNOTTY);
 }
 
 /* How much of the machine it gets, and whether it goes first when memory is short: what it cannot have stays.
@@ -179,9 +202,9 @@ static void clean_shares(void)
         log_debug("oom_score_adj: %s", strerror(errno));
 }
 
-int invoke_clean(int keep)
+int invoke_clean(int keep, char *last_argument)
 {
-    clean_environment();
+    clean_environment(last_argument);
     if (keep > STDERR_FILENO + 1)
         close_range(STDERR_FILENO + 1, (unsigned)keep - 1, 0);
     close_range(keep > STDERR_FILENO ? (unsigned)keep + 1 : STDERR_FILENO + 1, ~0u, 0);
@@ -189,7 +212,7 @@ int invoke_clean(int keep)
     prctl(PR_SET_DUMPABLE, 0);
     prctl(PR_SET_PDEATHSIG, 0);
     int err = clean_signals();
-    leave_session(); /* no terminal of the caller's */
+    leave_terminal();
     clean_shares();
     if (err == 0)
         err = lift_limits();

@@ -21,10 +21,11 @@ enum invoke_rights {
 enum invoke_rights invoke_rights(void);
 
 /*
- * Elevated, first of all: nothing of the caller's surroundings is left but descriptors 0 to 2 and `keep` (-1:
- * none). 0, or a negative errno, said by log_error(): a limit that cannot be lifted would stop it halfway.
+ * Elevated, first of all (last_argument: of argv, or NULL): nothing of the caller's surroundings is left but
+ * descriptors 0 to 2 and `keep` (-1: none). 0, or a negative errno, said by log_error(): a limit that cannot
+ * be lifted would stop it halfway.
  */
-int invoke_clean(int keep);
+int invoke_clean(int keep, char *last_argument);
 /* 0, 1 and 2 are open from here on, if only on /dev/null. 0 or a negative errno. */
 int invoke_open_standard(void);
 /* Elevated: uid 0 and no groups, for ever; its caller cannot signal it any more. 0, or a negative errno, said

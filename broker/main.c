@@ -197,14 +197,14 @@ static int start_daemon(void)
 }
 
 /* Its caller is anybody: no option of theirs counts, and no file but the system's. */
-static int run_elevated(int argc)
+static int run_elevated(int argc, char **argv)
 {
     const struct options none = { 0 };
     if (argc > 1) {
         log_error("options are not taken from somebody who starts it with more rights than their own");
         return EXIT_USAGE;
     }
-    if (invoke_open_standard() < 0 || invoke_clean(-1) < 0)
+    if (invoke_open_standard() < 0 || invoke_clean(-1, argc > 0 ? argv[argc - 1] : NULL) < 0)
         return EXIT_ERROR;
     return invoke_has_client() ? serve_client(true, &none) : start_daemon();
 }
@@ -217,7 +217,7 @@ static int run_openfile(bool elevated, int argc, char **argv)
     int own, served, err = openfile_parse(&request, argc, argv);
     if (err)
         return err;
-    if (invoke_open_standard() < 0 || (elevated && invoke_clean(request.sock) < 0))
+    if (invoke_open_standard() < 0 || (elevated && invoke_clean(request.sock, argv[argc - 1]) < 0))
         return EPERM;
     err = openfile_move_up(&request); /* nothing that is said may get into it */
     if (err)
@@ -281,5 +281,5 @@ int main(int argc, char **argv)
     }
     if (openfile)
         return run_openfile(rights == INVOKE_ELEVATED, argc, argv);
-    return rights == INVOKE_ELEVATED ? run_elevated(argc) : run_ordinary(argc, argv);
+    return rights == INVOKE_ELEVATED ? run_elevated(argc, argv) : run_ordinary(argc, argv);
 }
