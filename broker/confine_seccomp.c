@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <seccomp.h>
 #include <sys/mman.h>
@@ -32,8 +34,11 @@ static const int basic[] = {
     SCMP_SYS(exit),         SCMP_SYS(exit_group),      SCMP_SYS(close),
     SCMP_SYS(write),        SCMP_SYS(recvmsg),         SCMP_SYS(sendmsg),
     SCMP_SYS(poll),         SCMP_SYS(ppoll),           SCMP_SYS(fstat),
-    SCMP_SYS(newfstatat),   SCMP_SYS(openat2),         SCMP_SYS(readlinkat),
+    SCMP_SYS(newfstatat),   SCMP_SYS(readlinkat),
 };
+
+/* Its flags stand in memory, where a filter cannot look at them: not for who may open places only. */
+static const int opening[] = { SCMP_SYS(openat2) };
 
 static const int of_worker[] = {
     SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(accept4),
@@ -45,7 +50,10 @@ static const int of_worker[] = {
 static const int of_identity[] = { SCMP_SYS(setgroups), SCMP_SYS(setfsuid), SCMP_SYS(setfsgid),
                                    SCMP_SYS(capset), SCMP_SYS(capget) };
 
-static const int of_courier[] = { SCMP_SYS(setresuid), SCMP_SYS(setresgid), SCMP_SYS(connect) };
+/* It has children, with an alarm each. */
+static const int of_courier[] = { SCMP_SYS(setresuid), SCMP_SYS(setresgid), SCMP_SYS(connect),
+                                  SCMP_SYS(fork),      SCMP_SYS(wait4),     SCMP_SYS(alarm),
+                                  SCMP_SYS(setitimer) };
 static const int of_sealer[] = { SCMP_SYS(open_tree), SCMP_SYS(mount_setattr), SCMP_SYS(read) };
 
 /* With CAP_SYS_PTRACE ptrace, pidfd_getfd and process_vm_readv would be other processes' memory and files. */
@@ -129,6 +137,8 @@ int confine_seccomp_worker(bool identity)
         return -ENOMEM;
     int err = add_basic(filter);
     if (err == 0)
+        err = allow_all(filter, opening, ARRAY_SIZE(opening));
+    if (err == 0)
         err = allow_all(filter, of_worker, ARRAY_SIZE(of_worker));
     if (err == 0)
         err = allow_all(filter, of_identity, identity ? ARRAY_SIZE(of_identity) : 0);
@@ -143,6 +153,8 @@ int confine_seccomp_sealer(void)
     if (!filter)
         return -ENOMEM;
     int err = add_basic(filter);
+    if (err == 0)
+        err = allow_all(filter, opening, ARRAY_SIZE(opening));
     return load(filter, err == 0 ? allow_all(filter, of_sealer, ARRAY_SIZE(of_sealer)) : err);
 }
 
@@ -154,6 +166,8 @@ int confine_seccomp_identity(void)
         return -ENOMEM;
     int err = add_basic(filter);
     if (err == 0)
+        err = allow_all(filter, opening, ARRAY_SIZE(opening));
+    if (err == 0)
         err = allow_all(filter, of_identity_helper, ARRAY_SIZE(of_identity_helper));
     if (err == 0)
         err = allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, get_info));
@@ -162,12 +176,15 @@ int confine_seccomp_identity(void)
 
 int confine_seccomp_courier(void)
 {
+    const scmp_datum_t like_fork = CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
     if (!filter)
         return -ENOMEM;
     int err = add_basic(filter);
     if (err == 0)
         err = allow_all(filter, of_courier, ARRAY_SIZE(of_courier));
+    if (err == 0) /* a process, in the same namespaces: what fork(3) asks for */
+        err = allow_if(filter, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, ~like_fork, SIGCHLD));
     if (err == 0)
         err = allow_if(filter, SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
     if (err == 0)

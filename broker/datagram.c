@@ -1,6 +1,7 @@
 #include "datagram.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,10 @@
 #include "../common/util.h"
 #include "request.h"
 
-enum { DATAGRAMS_IN_A_TURN = 16 };
+enum {
+    DATAGRAMS_IN_A_TURN = 16,
+    COURIER_MS = 2, /* so long it is waited for when it has much to do: who waits for connections waits too */
+};
 
 /* The groups of who sent a datagram are told nowhere. */
 int datagram_peer(struct peer *peer, const struct ucred *sender)
@@ -46,11 +50,33 @@ static void serve_message(struct worker *worker, const struct courier_address *f
         connection_close(worker, connection);
 }
 
-void datagram_serve(struct worker *worker)
+int datagram_reply(struct worker *worker, const struct connection *connection, size_t len, const int *fds,
+                   size_t n_fds)
+{
+    const struct worker_setup *setup = worker->setup;
+    int err = worker->job < 0
+                  ? courier_post(setup->courier, connection->from, worker->out, len, fds, n_fds)
+                  : courier_post_slow(setup->courier, connection->from, worker->out, len, fds, n_fds);
+    if (err < 0 && err != -ETOOMANYREFS)
+        board_add(&worker->counters->undelivered, 1);
+    return err;
+}
+
+/* While more than a quarter of its queue is full it is waited for, a moment: what does not fit there is lost.
+ */
+static bool courier_is_ready(const struct worker *worker)
+{
+    struct pollfd polled = { .fd = worker->setup->courier, .events = POLLOUT };
+    return poll(&polled, 1, COURIER_MS) == 1;
+}
+
+bool datagram_serve(struct worker *worker)
 {
     struct courier_address from;
     size_t len;
-    for (int i = 0; i < DATAGRAMS_IN_A_TURN && !worker->pending.connection; i++) {
+    bool ready = true;
+    for (int i = 0; i < DATAGRAMS_IN_A_TURN && ready && !worker->pending.connection; i++) {
+        ready = courier_is_ready(worker);
         from = (struct courier_address){ .len = sizeof from.name };
         int got = msg_recv_cred_from(worker->setup->listeners[LISTENER_DATAGRAM], worker->in,
                                      sizeof worker->in, &len, &from.asker, &from.name, &from.len);
@@ -59,6 +85,7 @@ void datagram_serve(struct worker *worker)
         else if (got == 0 || got == -EMSGSIZE || got == -EPROTO)
             board_add(&worker->counters->malformed, 1);
         else
-            return;
+            return false;
     }
+    return !worker->pending.connection;
 }

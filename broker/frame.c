@@ -9,6 +9,7 @@
 #include "../common/peer.h"
 #include "../common/util.h"
 #include "connection.h"
+#include "datagram.h"
 #include "worker.h"
 
 enum {
@@ -210,6 +211,6 @@ int frame_send(struct worker *worker, const struct connection *connection, size_
     if (connection->kind == FRAME_APUE)
         return send_apue(worker, connection, fds, n_fds);
     if (connection->kind == FRAME_DATAGRAM)
-        return courier_post(worker->setup->courier, connection->from, worker->out, len, fds, n_fds);
+        return datagram_reply(worker, connection, len, fds, n_fds);
     return msg_send(connection->fd, worker->out, len, fds, n_fds, NULL, MSG_DONTWAIT);
 }

@@ -29,6 +29,7 @@
 
 enum {
     MIN_DESCRIPTORS = 256,
+    MIN_STACK = 1 << 20,
     DESCRIPTORS = 65536, /* a lower limit is raised, where that is allowed */
 };
 
@@ -128,6 +129,8 @@ static int lift_limits(void)
     if (err == 0)
         err = lift_limit(RLIMIT_CPU, RLIM_INFINITY, "CPU");
     if (err == 0)
+        err = lift_limit(RLIMIT_STACK, MIN_STACK, "STACK");
+    if (err == 0)
         err = lift_limit(RLIMIT_NOFILE, MIN_DESCRIPTORS, "NOFILE");
     if (err == 0)
         err = lift_limit(RLIMIT_AS, RLIM_INFINITY, "AS");
@@ -171,11 +174,12 @@ static void leave_group(void)
 /*
  * No terminal of the caller's. The leader of a process group, as every job of a shell is, cannot make a
  * session; and should it leave the group first and make one then, its new group would have the old one's
- * number, by which the terminal knows whom its keys are for. What keys send is ignored besides.
+ * number, by which the terminal knows whom its keys are for. What keys send is ignored besides, and a reader
+ * of standard error that is gone.
  */
 static void leave_terminal(void)
 {
-    static const int keys[] = { SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU };
+    static const int keys[] = { SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGPIPE };
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
         signal(keys[i], SIG_IGN);
     if (setsid() >= 0 || getsid(0) == getpid())

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -110,6 +111,8 @@ static int serve(struct config *config, bool privileged, int client, int ready)
     const struct supervisor_start start = { .privileged = privileged, .client = client, .ready = ready };
     if (client >= 0)
         config->workers = 1;
+    else if (ready < 0)
+        log_never_wait();
     return supervisor_run(config, &start);
 }
 
@@ -272,7 +275,7 @@ int main(int argc, char **argv)
     bool openfile = argc > 0 && is_called("openfile", argv[0]);
     enum invoke_rights rights = invoke_rights();
     log_init(openfile ? "openfile" : "fobd");
-    log_never_wait();
+    signal(SIGPIPE, SIG_IGN);
     if (rights == INVOKE_DENIED) {
         log_error("it is installed with more rights than it has got (no_new_privs, nosuid, a tracer or a "
                   "user namespace "

@@ -304,6 +304,12 @@ static bool is_within_rate(struct worker *worker, const struct connection *conne
            rate_take(worker->setup->rate, connection->client->subject.uid, request->header.count, now);
 }
 
+static bool has_room(struct worker *worker, struct connection *connection, unsigned n)
+{
+    return connection->kind == FRAME_DATAGRAM ? courier_has_room(connection->client->subject.uid, n)
+                                              : connection_has_room(worker, connection, n);
+}
+
 /* Grounds to refuse the whole request before any of it is looked at. */
 static void admit(struct worker *worker, struct connection *connection, struct request *request,
                   const struct ucred *sender)
@@ -316,8 +322,7 @@ static void admit(struct worker *worker, struct connection *connection, struct r
         request->error = EACCES;
         request->reason = "audit";
     } else if (!is_within_rate(worker, connection, request) ||
-               (request->header.type == WIRE_OPEN && connection->kind != FRAME_DATAGRAM &&
-                !connection_has_room(worker, connection, request->header.count))) {
+               (request->header.type == WIRE_OPEN && !has_room(worker, connection, request->header.count))) {
         board_add(&worker->counters->over_quota, request->header.count);
         request->error = EAGAIN;
         request->reason = "quota";

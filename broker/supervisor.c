@@ -271,7 +271,7 @@ static void receive_signals(struct supervisor *s)
 {
     struct signalfd_siginfo info;
     while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (info.ssi_signo == SIGTERM || (info.ssi_signo == SIGINT && !s->single))
+        if (info.ssi_signo == SIGTERM || (info.ssi_signo == SIGINT && !s->single && !s->detached))
             s->stopping = true;
         else if (info.ssi_signo == SIGHUP && !s->stopping && !s->single)
             reload_request(s);
@@ -435,6 +435,7 @@ int supervisor_run(struct config *config, const struct supervisor_start *start)
         .config = config,
         .privileged = start->privileged,
         .single = start->client >= 0,
+        .detached = start->ready >= 0,
         .start = *start,
         .signals = -1,
         .hung_at = INT64_MAX,

@@ -43,6 +43,7 @@ struct supervisor {
     int signals;     /* signalfd(2) */
     bool stopping;   /* SIGTERM came */
     bool single;     /* one connection is served, and nobody else */
+    bool detached;   /* from the terminal of who started it */
     struct supervisor_start start;
     int64_t stop_deadline; /* milliseconds; 0: not stopping yet */
 };

@@ -19,7 +19,8 @@
 
 enum {
     EVENTS_IN_A_TURN = 64,
-    DRAIN_REQUESTS = 256, /* of one connection, at the end */
+    DRAIN_REQUESTS = 256,  /* of one connection, at the end */
+    DRAIN_DATAGRAMS = 256, /* turns of them, at the end */
 };
 
 /* ---- setting up ---- */
@@ -37,12 +38,25 @@ static void ignore_signals(void)
 }
 
 /*
+ * Brokers that users start run as the same user as the system's: what is on its way from all of them together
+ * stays below what theirs may have. Its own descriptors, one reply's, and some.
+ */
+static void lower_own_limit(const struct worker *worker)
+{
+    const rlim_t enough = (rlim_t)worker->reserve + WIRE_MAX_ENTRIES + 64;
+    const struct rlimit limit = { enough, enough };
+    setrlimit(RLIMIT_NOFILE, &limit); /* EPERM: it is lower already */
+}
+
+/*
  * The kernel counts descriptors in flight by sending user, over all workers, against the RLIMIT_NOFILE of the
  * sender (unix(7), ETOOMANYREFS): half of it is for all workers together, and a quarter of a worker's part
  * the most for one user.
  */
 static void set_flight_limits(struct worker *worker)
 {
+    if (worker->setup->single)
+        lower_own_limit(worker);
     struct rlimit limit = { 1024, 1024 };
     getrlimit(RLIMIT_NOFILE, &limit);
     unsigned part = (unsigned)(limit.rlim_cur / 2 / worker->setup->workers);
@@ -202,7 +216,11 @@ static void worker_drain(struct worker *worker)
 {
     connection_accept(worker, worker->setup->listeners[LISTENER_PACKET]);
     connection_accept(worker, worker->setup->listeners[LISTENER_STREAM]);
-    datagram_serve(worker);
+    bool more = true;
+    for (int i = 0; i < DRAIN_DATAGRAMS && more; i++) {
+        more = datagram_serve(worker);
+        audit_flush(worker->setup->audit);
+    }
     struct connection *next;
     for (struct connection *c = worker->connections; c; c = next) {
         next = c->next;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -91,6 +92,9 @@ static const char *level_prefix(enum log_level level)
 /* Once, whatever comes of it: a program that is in trouble must not hang or fail over saying so. */
 static void put_line(int fd, const char *line, size_t len)
 {
+    struct pollfd polled = { .fd = fd, .events = POLLOUT };
+    if (poll(&polled, 1, 0) == 0)
+        return; /* a pipe or socket that is full, of which nobody knows when it is read */
     ssize_t written = write(fd, line, len);
     (void)written;
 }

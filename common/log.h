@@ -20,9 +20,9 @@ void log_init(const char *program);
 void log_set_level(enum log_level level);
 
 /*
- * For a daemon: a pipe, terminal or socket that nobody empties must not hold it up. Standard error does not
- * wait any more; what does not fit is lost. A pipe or terminal is opened anew for that, so that those who
- * share it notice nothing.
+ * For a daemon that was started with the rights it has (it opens what standard error is): a pipe, terminal or
+ * socket that nobody empties must not hold it up. Standard error does not wait any more; what does not fit is
+ * lost. A pipe or terminal is opened anew for that, so that those who share it notice nothing.
  */
 void log_never_wait(void);
 /*

@@ -204,6 +204,7 @@ static void make_subject(const struct policy *policy, struct policy_subject *sub
     for (size_t i = 0; i < subject->n_groups; i++)
         own[i] = i ? own[i - 1] + 1 + below(2) : 10 + below(3);
     subject->groups = own;
+    subject->groups_unknown = below(3) == 0; /* as of who sent a datagram */
     subject->user = policy_find_user(policy, subject->uid);
     subject->exe = below(2) ? "/a/b" : NULL;
     subject->cgroup = below(2) ? "/x/y" : NULL;
@@ -228,6 +229,21 @@ static bool tries_agree(const struct policy *policy, const struct policy_subject
     return decision->rule == (deny ? deny : allow);
 }
 
+/* By a datagram nobody gets what he would not get on a connection, where his groups are known. */
+static bool unknown_is_no_wider(const struct policy *policy, struct policy_scratch *scratch,
+                                const struct policy_subject *subject, unsigned rights, const char *path,
+                                size_t len, time_t now)
+{
+    struct policy_subject known = *subject, unknown = *subject;
+    struct policy_decision connected, sent;
+    known.groups_unknown = false;
+    unknown.groups_unknown = true;
+    unknown.n_groups = 0;
+    policy_decide(policy, scratch, &known, rights, path, len, now, &connected);
+    policy_decide(policy, scratch, &unknown, rights, path, len, now, &sent);
+    return connected.allowed || !sent.allowed;
+}
+
 static bool agree(const struct policy *policy, struct policy_scratch *scratch)
 {
     char path[1024];
@@ -241,11 +257,12 @@ static bool agree(const struct policy *policy, struct policy_scratch *scratch)
     policy_decide(policy, scratch, &subject, rights, path, len, now, &fast);
     policy_decide_slow(policy, &subject, rights, path, len, now, &slow);
     if (fast.allowed == slow.allowed && fast.rule == slow.rule &&
-        tries_agree(policy, &subject, rights, path, len, now, &slow))
+        tries_agree(policy, &subject, rights, path, len, now, &slow) &&
+        unknown_is_no_wider(policy, scratch, &subject, rights, path, len, now))
         return true;
-    printf("uid %u gid %u, %zu groups, rights %u, %s: fast %d by %u, slow %d by %u\n", subject.uid,
-           subject.gid, subject.n_groups, rights, path, fast.allowed, fast.rule ? fast.rule->number : 0,
-           slow.allowed, slow.rule ? slow.rule->number : 0);
+    printf("uid %u gid %u, %zu groups%s, rights %u, %s: fast %d by %u, slow %d by %u\n", subject.uid,
+           subject.gid, subject.n_groups, subject.groups_unknown ? " and more" : "", rights, path,
+           fast.allowed, fast.rule ? fast.rule->number : 0, slow.allowed, slow.rule ? slow.rule->number : 0);
     return false;
 }
 
