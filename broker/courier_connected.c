@@ -10,7 +10,7 @@
 #include "unix_diag.h"
 
 enum {
-    BUSY_FDS_MAX = 16, /* sockets of a user with something unread; more: no descriptors, one reply in each */
+    BUSY_FDS_MAX = 32, /* sockets of a user with something unread; more: no descriptors, one reply in each */
     BUSY_MAX = 64,     /* more: nothing */
     USERS = 16,        /* each may fill such a part */
     SEEN_US = 5000,    /* so long what was seen of one that is not asked for holds */

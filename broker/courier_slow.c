@@ -67,7 +67,7 @@ bool slow_take(const struct post *post, struct letter *letter)
 void slow_await(const struct post *post)
 {
     struct pollfd polled = { .fd = post->taken[0], .events = POLLIN };
-    char byte;
+    char byte = 0;
     if (poll(&polled, 1, TAKE_MS) != 1 || receive(post->taken[0], &byte, 1, 0) != 1)
         _exit(1); /* the child might take the next one instead */
 }
