@@ -196,6 +196,30 @@ void slow_pool_close_fds(struct slow_pool *pool)
         fd_close(pool->wakes[i]);
 }
 
+static bool is_at_work(const struct jobs *jobs, pid_t pid)
+{
+    unsigned at = 0;
+    pid_t opener;
+    while (jobs_next_hung(jobs, INT64_MAX, &at, &opener))
+        if (opener == pid)
+            return true;
+    return false;
+}
+
+bool slow_pool_is_gone(struct slow_pool *pool, const struct jobs *jobs)
+{
+    bool all = true;
+    for (unsigned i = 0; i < pool->max; i++) {
+        if (!pool->pids[i] || is_at_work(jobs, pool->pids[i]))
+            continue;
+        if (waitpid(pool->pids[i], NULL, WNOHANG) != 0)
+            pool->pids[i] = 0;
+        else
+            all = false;
+    }
+    return all;
+}
+
 void slow_pool_deinit(struct slow_pool *pool)
 {
     pool->finishing = true;
@@ -204,5 +228,7 @@ void slow_pool_deinit(struct slow_pool *pool)
             kill(pool->pids[i], SIGKILL);
     slow_pool_close_fds(pool);
     free(pool->wakes);
-    *pool = (struct slow_pool){ .queue = { -1, -1 }, .finishing = true };
+    pool->wakes = NULL;
+    pool->n_wakes = 0;
+    pool->queue[0] = pool->queue[1] = -1;
 }

@@ -40,6 +40,8 @@ void slow_pool_renew(struct slow_pool *pool);
 /* All workers look after their jobs. */
 void slow_pool_wake(const struct slow_pool *pool);
 void slow_pool_close_fds(struct slow_pool *pool);
+/* After slow_pool_deinit(): are all gone but those that are at something, and may hang? Reaps. */
+bool slow_pool_is_gone(struct slow_pool *pool, const struct jobs *jobs);
 /* Kills all; who hangs is left behind. */
 void slow_pool_deinit(struct slow_pool *pool);
 

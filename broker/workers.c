@@ -459,6 +459,7 @@ static bool reaped(pid_t *pid)
 static bool all_reaped(struct workers *workers)
 {
     bool all = reaped(&workers->sealer);
+    all = slow_pool_is_gone(&workers->pool, workers->setup.jobs) && all;
     all = reaped(&workers->identity) && all;
     for (unsigned i = 0; i < workers->n; i++)
         all = reaped(&workers->slots[i].pid) && all;

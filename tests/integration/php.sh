@@ -133,7 +133,7 @@ start
 
 run 2001 real "$tmp"
 run 2001 fake "$tmp/fake"
-run 2001 place "$tmp/fake"
+run 2001 places "$tmp/fake"
 run 0 elevated "$tmp"
 counted as 2001 prlimit --nofile=24 php "$tmp/php/php_client.php" few "$tmp"
 
@@ -157,19 +157,29 @@ wait_for grep -q ready "$tmp/ready"
 run 2001 refused "$tmp/everybody/sock"
 run 0 refused "$tmp/everybody/sock"
 
+# The broker's own socket, but in a directory of somebody else's.
+mkdir -m 0755 "$tmp/holder" "$tmp/theirs"
+ln "$tmp/sock" "$tmp/holder/fob.sock"
+ln "$tmp/sock" "$tmp/holder/other.sock"
+ln "$tmp/sock" "$tmp/theirs/sock"
+chown 2002 "$tmp/theirs"
+run 2001 place "$tmp/holder/fob.sock" good
+run 2001 place "$tmp/theirs/sock" EPERM
+
 # In a sandbox, where root has no name.
 if command -v bwrap >/dev/null && as 2001 bwrap --unshare-user --ro-bind / / true 2>/dev/null; then
     hidden() { # SOCKET WANTED OPTION...
         socket=$1 want=$2
         shift 2
-        counted as 2001 bwrap --unshare-user --ro-bind / / "$@" php "$tmp/php/php_client.php" hidden "$socket" "$want"
+        counted as 2001 bwrap --unshare-user --ro-bind / / "$@" php "$tmp/php/php_client.php" place "$socket" "$want"
     }
     hidden "$tmp/sock" EREMOTE # /tmp is everybody's
-    hidden "$tmp/sock" yes --setenv FOB_SERVER 65534
-    hidden /mnt/fob/fob.sock yes --tmpfs /mnt --ro-bind "$tmp/sock" /mnt/fob/fob.sock
-    hidden /mnt/fob/sock EREMOTE --tmpfs /mnt --ro-bind "$tmp" /mnt/fob
-    hidden /run/fob/fob.sock yes --tmpfs /run --ro-bind "$tmp/sock" /run/fob/fob.sock
-    hidden /mnt/theirs/sock EREMOTE --tmpfs /mnt --ro-bind "$tmp/everybody" /mnt/theirs
+    hidden "$tmp/sock" EREMOTE --ro-bind "$tmp/sock" "$tmp/sock"
+    hidden "$tmp/sock" good --setenv FOB_SERVER 65534
+    hidden /mnt/fob/fob.sock good --tmpfs /mnt --ro-bind "$tmp/sock" /mnt/fob/fob.sock
+    hidden /mnt/fob/fob.sock EREMOTE --tmpfs /mnt --ro-bind "$tmp/holder" /mnt/fob
+    hidden /run/fob/fob.sock good --tmpfs /run --ro-bind "$tmp/holder" /run/fob
+    hidden /run/fob/other.sock EREMOTE --tmpfs /run --ro-bind "$tmp/holder" /run/fob
 else
     echo "not tested: a user namespace: none for ordinary users here, or no bwrap"
 fi

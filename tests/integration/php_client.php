@@ -4,12 +4,12 @@
  *
  * php_client.php real DIR        DIR/sock, DIR/stream and DIR/dgram are the broker's; php.sh made the files
  * php_client.php fake DIR        makes its own brokers in DIR
- * php_client.php place DIR       where a socket may be
+ * php_client.php places DIR      where a socket may be
  * php_client.php few DIR         with few descriptors
  * php_client.php elevated DIR    as root, who takes on another effective uid
  * php_client.php restart DIR     the broker is another one when a line comes
  * php_client.php refused PATH    PATH is served by somebody else
- * php_client.php hidden DIR WHY  in a user namespace: WHY is `yes`, or the errno
+ * php_client.php place PATH WANT  of a socket: WANT is `good`, or an errno
  * php_client.php serve PATH      serves there, and says nothing
  */
 
@@ -640,6 +640,18 @@ function test_false_answers(string $kind): void
         raises(Fob\ProtocolException::class, SOCKET_EPROTO, null, [broker($kind), 'list']);
     });
     against($kind, $answer(LIST_RULES, $lines), static fn () => same(broker($kind)->list(), ['read /a', '# 3 more']));
+    if ($kind !== 'stream') { // there it is the next message
+        $more = [static fn ($socket, int $id) => reply($socket, message(LIST_RULES | REPLY, 0, $id, $lines) . 'x')];
+        against($kind, $more, static function () use ($kind) {
+            raises(Fob\ProtocolException::class, SOCKET_EPROTO, null, [broker($kind), 'list']);
+        });
+    }
+    if ($kind === 'sock') {
+        $long = message(LIST_RULES | REPLY, 0, 1, str_repeat('x', 65520)) . 'x'; // which is cut
+        against($kind, [static fn ($socket) => reply($socket, $long)], static function () use ($kind) {
+            raises(Fob\ProtocolException::class, SOCKET_EPROTO, null, [broker($kind), 'list']);
+        });
+    }
     against($kind, $answer(LIST_RULES, ''), static fn () => same(broker($kind)->list(), []));
     against($kind, $answer(CHECK, result(0, 0), [fopen('/dev/null', 'r')]), static function () use ($kind) {
         raises(Fob\ProtocolException::class, SOCKET_EPROTO, null, static fn () => broker($kind)->check('/a'));
@@ -694,6 +706,13 @@ function test_broken(string $kind): void
     against($kind, [$end], static function () use ($kind) {
         $broker = broker($kind);
         raises(Fob\ConnectionException::class, SOCKET_ECONNRESET, at($kind), static fn () => $broker->openMany(['/a', '/b']));
+    });
+    against($kind, [$end], static function () use ($kind) {
+        $broker = broker($kind);
+        unlink(at($kind));
+        $began = hrtime(true);
+        raises(Fob\ConnectionException::class, SOCKET_ENOENT, at($kind), static fn () => $broker->check('/a'));
+        expect(hrtime(true) - $began > 7e7, 'it did not wait for another one');
     });
 }
 
@@ -871,9 +890,9 @@ function test_elevated(string $kind): void
     same(broker($kind)->check(at('secret/f')), true);
 }
 
-function test_hidden(string $path, string $want): void
+function test_place(string $path, string $want): void
 {
-    if ($want === 'yes') {
+    if ($want === 'good') {
         same(Broker::connect($path)->hello()['version'], 1);
     } else {
         untrusted(constant("SOCKET_$want"), $path);
@@ -916,7 +935,7 @@ switch ($argv[1]) {
         run(each($connected, ['broken' => 'test_broken']) + ['pieces' => 'test_pieces']);
         run($relay ? ['datagrams of others' => 'test_datagrams_of_others'] : []);
         break;
-    case 'place':
+    case 'places':
         run(['places' => 'test_places']);
         test_open_basedir();
         break;
@@ -929,8 +948,8 @@ switch ($argv[1]) {
     case 'elevated':
         run(each($every, ['elevated' => 'test_elevated']));
         break;
-    case 'hidden':
-        test_hidden($argv[2], $argv[3]);
+    case 'place':
+        test_place($argv[2], $argv[3]);
         break;
     case 'serve':
         serve($place);

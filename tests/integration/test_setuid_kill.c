@@ -162,6 +162,10 @@ static void press_keys_at_random(struct client_env *env)
 static void test_123_keys_at_random(void **state)
 {
     (void)state;
+#ifdef FOB_SANITIZE
+    print_message("skipped: with a sanitizer it starts so slowly that the keys come before main()\n");
+    skip();
+#endif
     as_user(&b, ALICE, press_keys_at_random, NULL);
     expect_whole_files();
     assert_false(says(&b, "killed by signal"));
