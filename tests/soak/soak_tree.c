@@ -243,7 +243,7 @@ void soak_tree_make(void)
     make_homes();
     make_shared();
     make_new("drop", 0700, 40);
-    make_new("work", 0755, 40);
+    make_new("made", 0755, 40);
     make_new("sticky", 01777, 10);
     add_file("sticky/s0", 0666, 0);
     add_file("sticky/s1", 0666, FIRST_UID + 1);
