@@ -111,9 +111,6 @@ static inline uint32_t slot_of_rule(const struct diff_rule *rule)
     return 2 * rule->subjects + rule->rule->rule.deny;
 }
 
-/* How many single terms stand for a term, the i-th of them. */
-size_t term_members(const struct term *term);
-struct term term_member(const struct term *term, size_t i);
 /* "user:bob+group:adm": a word, quoted where it must be. */
 int put_who(FILE *out, const struct term *terms, size_t n);
 

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "../common/escape.h"
-#include "../common/path.h"
 #include "../common/util.h"
 #include "diff.h"
 
@@ -103,18 +102,6 @@ static int run_cells(struct diff *diff, const struct policy_subject *subject)
 
 /* ---- what a cell allows ---- */
 
-/* How long the literal beginning of an allow's pattern must be there. */
-static size_t needed_literal(const struct ast *ast, const char *path, size_t len)
-{
-    size_t needed = 0;
-    for (size_t i = 0; i < ast->n_pseudo; i++) {
-        size_t point = strlen(ast->pseudo[i]);
-        if (point > needed && path_is_beneath(path, len, ast->pseudo[i], point))
-            needed = point;
-    }
-    return needed;
-}
-
 /* Bit r of *gained (or lost): the set of rights r is. */
 static void compare_cell(struct diff *diff, const struct diff_cell *cell, struct candidate *who,
                          uint64_t *gained, uint64_t *lost)
@@ -123,7 +110,8 @@ static void compare_cell(struct diff *diff, const struct diff_cell *cell, struct
     unsigned denied[SIDES] = { 0 };
     size_t needed[SIDES];
     for (int side = 0; side < SIDES; side++)
-        needed[side] = needed_literal(&diff->sides[side]->ast, diff->run.paths + cell->path, cell->len);
+        needed[side] =
+            pattern_needed_literal(&diff->sides[side]->ast, diff->run.paths + cell->path, cell->len);
     for (uint32_t i = 0; i < cell->n; i++) {
         const struct diff_entry *e = diff->run.last[diff->run.matched[cell->first + i]];
         if (!e->rule || !candidate_matches(diff, who, slot_of_rule(e->rule)))

@@ -12,19 +12,6 @@ enum { OTHERS_MAX = 512 };
 
 /* ---- entries ---- */
 
-static bool is_personal(const struct pattern *p)
-{
-    for (size_t i = 0; i < p->n_components; i++) {
-        const struct component *c = &p->components[i];
-        if (c->kind == COMPONENT_HOME)
-            return true;
-        for (uint32_t t = 0; c->kind == COMPONENT_GLOB && t < c->n; t++)
-            if (c->tokens[t].kind == TOKEN_USER || c->tokens[t].kind == TOKEN_UID)
-                return true;
-    }
-    return false;
-}
-
 static int add_entry(struct diff *diff, const struct pattern *pattern, const struct diff_rule *rule)
 {
     int err = mem_grow(&diff->entries, diff->n_entries, &diff->cap_entries, sizeof *diff->entries);
@@ -33,7 +20,7 @@ static int add_entry(struct diff *diff, const struct pattern *pattern, const str
         return err;
     while (n < pattern->n_components && pattern->components[n].kind == COMPONENT_LITERAL)
         n++;
-    diff->entries[diff->n_entries++] = (struct diff_entry){ pattern, rule, n, is_personal(pattern) };
+    diff->entries[diff->n_entries++] = (struct diff_entry){ pattern, rule, n, pattern_is_personal(pattern) };
     return 0;
 }
 

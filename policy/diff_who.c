@@ -7,7 +7,6 @@
 
 #include "../common/util.h"
 #include "diff.h"
-#include "names.h"
 
 /* ---- a path that some patterns match, and as few others as can be ---- */
 
@@ -174,55 +173,6 @@ bool candidate_matches(const struct diff *diff, struct candidate *c, uint32_t sl
 
 /* ---- as text ---- */
 
-size_t term_members(const struct term *term)
-{
-    const struct subject_set *set = term->set;
-    return term->kind == TERM_SET ? set->n_uids + set->n_gids + set->n_terms : 1;
-}
-
-struct term term_member(const struct term *term, size_t i)
-{
-    if (term->kind != TERM_SET)
-        return *term;
-    const struct subject_set *set = term->set;
-    if (i < set->n_uids)
-        return (struct term){ .kind = TERM_USER, .id = set->uids[i] };
-    i -= set->n_uids;
-    if (i < set->n_gids)
-        return (struct term){ .kind = TERM_GROUP, .id = set->gids[i] };
-    return set->terms[i - set->n_gids];
-}
-
-static void put_id(FILE *out, const char *kind, const char *name, uint32_t id)
-{
-    if (name)
-        fprintf(out, "%s:%s", kind, name);
-    else
-        fprintf(out, "%s:%u", kind, (unsigned)id);
-}
-
-static void put_term(FILE *out, const struct term *term)
-{
-    switch (term->kind) {
-    case TERM_USER:
-        put_id(out, "user", names_of_user(term->id), term->id);
-        break;
-    case TERM_GROUP:
-        put_id(out, "group", names_of_group(term->id), term->id);
-        break;
-    case TERM_EXE:
-    case TERM_CGROUP:
-        fputs(term->kind == TERM_EXE ? "exe:" : "cgroup:", out);
-        fwrite(term->patterns[0].text, 1, term->patterns[0].text_len, out);
-        break;
-    case TERM_SET:
-        fprintf(out, "@%s", term->set->name);
-        break;
-    default:
-        fprintf(out, "%s:%s", term->kind == TERM_UNIT ? "unit" : "label", term->text);
-    }
-}
-
 static bool is_same(const struct term *a, const struct term *b)
 {
     if (a->kind != b->kind)
@@ -257,7 +207,7 @@ int put_who(FILE *out, const struct term *terms, size_t n)
         for (size_t i = 0; i < n; i++)
             if (terms[i].kind == order[k] && !stands_before(terms, i)) {
                 fputs(plus, memory);
-                put_term(memory, &terms[i]);
+                term_print(memory, &terms[i]);
                 plus = "+";
             }
     fputs(*plus ? "" : "any", memory);

@@ -53,8 +53,6 @@ size_t witness_path(const struct component *components, size_t n, const struct p
 
 /* ---- lint_cover.c: what implies what ---- */
 
-/* Of sorted ids. */
-bool cover_has_id(const uint32_t *ids, size_t n, uint32_t id);
 /* Nobody but this user. */
 bool cover_only_user(const struct subjects *subjects, uid_t uid);
 /* `its` decides every request that `mine` would. */

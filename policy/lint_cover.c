@@ -55,20 +55,6 @@ static bool is_one_name(const struct component *c)
     return c->kind == COMPONENT_LITERAL || c->kind == COMPONENT_GLOB;
 }
 
-/* %u, %U, %h: what it matches depends on who asks. */
-static bool is_personal(const struct pattern *pattern)
-{
-    for (size_t i = 0; i < pattern->n_components; i++) {
-        const struct component *c = &pattern->components[i];
-        if (c->kind == COMPONENT_HOME)
-            return true;
-        for (uint32_t t = 0; c->kind == COMPONENT_GLOB && t < c->n; t++)
-            if (c->tokens[t].kind == TOKEN_USER || c->tokens[t].kind == TOKEN_UID)
-                return true;
-    }
-    return false;
-}
-
 static bool same_pattern(const struct pattern *a, const struct pattern *b)
 {
     if (a->n_components != b->n_components)
@@ -146,7 +132,7 @@ static bool cover_pattern(struct lint *lint, const struct pattern *its, const st
         return a.n_components == b.n_components;
     if (b.n_components == 1 && b.components[0].kind == COMPONENT_ANY_DEPTH)
         return true;
-    if (!somebody && (is_personal(&a) || is_personal(&b)))
+    if (!somebody && (pattern_is_personal(&a) || pattern_is_personal(&b)))
         return false;
     return prove(lint, &a, &b, somebody ? somebody : &nobody);
 }
@@ -187,19 +173,6 @@ static bool cover_paths(struct lint *lint, const struct ast_rule *its, const str
 
 /* ---- subjects ---- */
 
-bool cover_has_id(const uint32_t *ids, size_t n, uint32_t id)
-{
-    size_t low = 0, high = n;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (ids[middle] < id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < n && ids[low] == id;
-}
-
 static bool implies(struct lint *lint, const struct term *mine, const struct term *its, bool deny);
 
 static bool set_implies(struct lint *lint, const struct subject_set *set, const struct term *its, bool deny)
@@ -219,17 +192,17 @@ static bool is_member(const struct lint *lint, uid_t uid, const gid_t *gids, siz
 {
     const struct policy_user *user = policy_find_user(lint->policy, uid);
     for (size_t i = 0; user && i < user->n_groups; i++)
-        if (cover_has_id(gids, n, user->groups[i]))
+        if (ids_have(gids, n, user->groups[i]))
             return true;
     return false;
 }
 
 static bool implies_set(struct lint *lint, const struct term *mine, const struct subject_set *set, bool deny)
 {
-    if (mine->kind == TERM_USER && (cover_has_id(set->uids, set->n_uids, mine->id) ||
+    if (mine->kind == TERM_USER && (ids_have(set->uids, set->n_uids, mine->id) ||
                                     (deny && is_member(lint, mine->id, set->gids, set->n_gids))))
         return true;
-    if (mine->kind == TERM_GROUP && cover_has_id(set->gids, set->n_gids, mine->id))
+    if (mine->kind == TERM_GROUP && ids_have(set->gids, set->n_gids, mine->id))
         return true;
     for (size_t i = 0; i < set->n_terms; i++)
         if (implies(lint, mine, &set->terms[i], deny))
@@ -325,7 +298,7 @@ bool cover_only_user(const struct subjects *subjects, uid_t uid)
 static bool has_personal(const struct ast_rule *rule)
 {
     for (uint32_t i = 0; i < rule->n_patterns; i++)
-        if (is_personal(&rule->patterns[i]))
+        if (pattern_is_personal(&rule->patterns[i]))
             return true;
     return false;
 }

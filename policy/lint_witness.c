@@ -153,7 +153,7 @@ static void be(struct witness *w, const struct policy *policy, const struct term
 /* One of the set; of its users last, as another term may have said already who it is. */
 static void be_member(struct witness *w, const struct policy *policy, const struct subject_set *set)
 {
-    if (cover_has_id(set->uids, set->n_uids, w->subject.uid))
+    if (ids_have(set->uids, set->n_uids, w->subject.uid))
         return;
     if (set->n_gids)
         be(w, policy, &(struct term){ .kind = TERM_GROUP, .id = set->gids[0] });

@@ -283,21 +283,6 @@ static void walk(struct match *m)
     }
 }
 
-/* As in slow.c: wildcards do not reach into pseudo file systems. */
-static size_t needed_literal(const struct ast *ast, const char *path, size_t len)
-{
-    size_t needed = 0;
-    for (size_t i = 0; len > 1 && i < ast->n_pseudo; i++) {
-        const char *point = ast->pseudo[i];
-        if (point[1] != path[1])
-            continue; /* most of them, cheaply */
-        size_t point_len = strlen(point);
-        if (point_len > needed && path_is_beneath(path, len, point, point_len))
-            needed = point_len;
-    }
-    return needed;
-}
-
 void policy_decide(const struct policy *policy, struct policy_scratch *scratch,
                    const struct policy_subject *subject, unsigned rights, const char *path, size_t path_len,
                    time_t now, struct policy_decision *decision)
@@ -310,7 +295,7 @@ void policy_decide(const struct policy *policy, struct policy_scratch *scratch,
         .path = path,
         .len = path_len == 1 ? 0 : path_len,
         .time = now,
-        .needed_literal = needed_literal(&policy->ast, path, path_len),
+        .needed_literal = pattern_needed_literal(&policy->ast, path, path_len),
     };
     if (m.c->table_size || m.c->n_terminals)
         walk(&m);

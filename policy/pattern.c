@@ -68,9 +68,7 @@ bool pattern_matches(const struct pattern *pattern, const char *path, size_t len
     return true;
 }
 
-/* How long an allow's literal beginning must be for this path: wildcards do not reach into pseudo file
- * systems. */
-static size_t needed_literal(const struct ast *ast, const char *path, size_t len)
+size_t pattern_needed_literal(const struct ast *ast, const char *path, size_t len)
 {
     size_t needed = 0;
     for (size_t i = 0; i < ast->n_pseudo; i++) {
@@ -81,10 +79,23 @@ static size_t needed_literal(const struct ast *ast, const char *path, size_t len
     return needed;
 }
 
+bool pattern_is_personal(const struct pattern *pattern)
+{
+    for (size_t i = 0; i < pattern->n_components; i++) {
+        const struct component *c = &pattern->components[i];
+        if (c->kind == COMPONENT_HOME)
+            return true;
+        for (uint32_t t = 0; c->kind == COMPONENT_GLOB && t < c->n; t++)
+            if (c->tokens[t].kind == TOKEN_USER || c->tokens[t].kind == TOKEN_UID)
+                return true;
+    }
+    return false;
+}
+
 static bool rule_has_path(const struct ast *ast, const struct ast_rule *rule, const char *path, size_t len,
                           const struct policy_subject *subject)
 {
-    size_t needed = rule->rule.deny ? 0 : needed_literal(ast, path, len);
+    size_t needed = rule->rule.deny ? 0 : pattern_needed_literal(ast, path, len);
     for (size_t i = 0; i < rule->n_patterns; i++) {
         const struct pattern *p = &rule->patterns[i];
         if (p->literal_len >= needed && pattern_matches(p, path, len, subject))

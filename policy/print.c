@@ -13,26 +13,6 @@ enum { SUBJECTS_MAX = 10000 }; /* of one conjunction whose sets are written out 
 
 /* ---- subjects ---- */
 
-/* How many single terms stand for a term. */
-static size_t member_count(const struct term *term)
-{
-    const struct subject_set *set = term->set;
-    return term->kind == TERM_SET ? set->n_uids + set->n_gids + set->n_terms : 1;
-}
-
-static struct term member_of(const struct term *term, size_t i)
-{
-    if (term->kind != TERM_SET)
-        return *term;
-    const struct subject_set *set = term->set;
-    if (i < set->n_uids)
-        return (struct term){ .kind = TERM_USER, .id = set->uids[i] };
-    i -= set->n_uids;
-    if (i < set->n_gids)
-        return (struct term){ .kind = TERM_GROUP, .id = set->gids[i] };
-    return set->terms[i - set->n_gids];
-}
-
 static void put_id(FILE *out, const char *kind, const char *name, uint32_t id)
 {
     if (name)
@@ -41,7 +21,7 @@ static void put_id(FILE *out, const char *kind, const char *name, uint32_t id)
         fprintf(out, "%s:%u", kind, (unsigned)id);
 }
 
-static void put_term(FILE *out, const struct term *term)
+void term_print(FILE *out, const struct term *term)
 {
     switch (term->kind) {
     case TERM_USER:
@@ -59,6 +39,9 @@ static void put_term(FILE *out, const struct term *term)
     case TERM_LABEL:
         fprintf(out, "%s:%s", term->kind == TERM_UNIT ? "unit" : "label", term->text);
         break;
+    case TERM_SET:
+        fprintf(out, "@%s", term->set->name);
+        break;
     default:
         fputs("any", out);
     }
@@ -69,7 +52,7 @@ static int put_conj(FILE *out, const struct conj *conj, const char **comma)
 {
     size_t ways = 1;
     for (size_t i = 0; i < conj->n_terms; i++) {
-        ways *= member_count(&conj->terms[i]);
+        ways *= term_members(&conj->terms[i]);
         if (ways > SUBJECTS_MAX)
             return -E2BIG;
     }
@@ -78,11 +61,11 @@ static int put_conj(FILE *out, const struct conj *conj, const char **comma)
         fputs(*comma, out);
         *comma = ",";
         for (size_t i = 0; i < conj->n_terms; i++) {
-            left /= member_count(&conj->terms[i]);
-            struct term member = member_of(&conj->terms[i], rest / left);
+            left /= term_members(&conj->terms[i]);
+            struct term member = term_member(&conj->terms[i], rest / left);
             rest %= left;
             fputs(i ? "+" : "", out);
-            put_term(out, &member);
+            term_print(out, &member);
         }
     }
     return 0;

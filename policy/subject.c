@@ -5,7 +5,7 @@
 
 #include "internal.h"
 
-static bool has_id(const uint32_t *ids, size_t n, uint32_t id)
+bool ids_have(const uint32_t *ids, size_t n, uint32_t id)
 {
     size_t low = 0, high = n;
     while (low < high) {
@@ -25,26 +25,26 @@ static bool has_id(const uint32_t *ids, size_t n, uint32_t id)
  */
 static bool in_group(const struct policy_subject *subject, gid_t gid, bool deny)
 {
-    if (subject->gid == gid || has_id(subject->groups, subject->n_groups, gid))
+    if (subject->gid == gid || ids_have(subject->groups, subject->n_groups, gid))
         return true;
     if (deny && subject->groups_unknown)
         return true;
     const struct policy_user *user = deny ? subject->user : NULL;
-    return user && has_id(user->groups, user->n_groups, gid);
+    return user && ids_have(user->groups, user->n_groups, gid);
 }
 
 static bool set_has_group_of(const struct subject_set *set, const struct policy_subject *subject, bool deny)
 {
     if (set->n_gids == 0)
         return false;
-    if (has_id(set->gids, set->n_gids, subject->gid) || (deny && subject->groups_unknown))
+    if (ids_have(set->gids, set->n_gids, subject->gid) || (deny && subject->groups_unknown))
         return true;
     for (size_t i = 0; i < subject->n_groups; i++)
-        if (has_id(set->gids, set->n_gids, subject->groups[i]))
+        if (ids_have(set->gids, set->n_gids, subject->groups[i]))
             return true;
     const struct policy_user *user = deny ? subject->user : NULL;
     for (size_t i = 0; user && i < user->n_groups; i++)
-        if (has_id(set->gids, set->n_gids, user->groups[i]))
+        if (ids_have(set->gids, set->n_gids, user->groups[i]))
             return true;
     return false;
 }
@@ -119,7 +119,7 @@ static bool term_matches(const struct term *term, const struct policy_subject *s
         return narrowing_matches(term, subject, deny);
     }
     const struct subject_set *set = term->set;
-    if (has_id(set->uids, set->n_uids, subject->uid) || set_has_group_of(set, subject, deny))
+    if (ids_have(set->uids, set->n_uids, subject->uid) || set_has_group_of(set, subject, deny))
         return true;
     for (size_t i = 0; i < set->n_terms; i++)
         if (term_matches(&set->terms[i], subject, deny))
@@ -175,4 +175,25 @@ bool policy_narrows(const struct policy *policy, const struct policy_subject *su
                 return true;
     }
     return false;
+}
+
+/* ---- terms, one by one ---- */
+
+size_t term_members(const struct term *term)
+{
+    const struct subject_set *set = term->set;
+    return term->kind == TERM_SET ? set->n_uids + set->n_gids + set->n_terms : 1;
+}
+
+struct term term_member(const struct term *term, size_t i)
+{
+    if (term->kind != TERM_SET)
+        return *term;
+    const struct subject_set *set = term->set;
+    if (i < set->n_uids)
+        return (struct term){ .kind = TERM_USER, .id = set->uids[i] };
+    i -= set->n_uids;
+    if (i < set->n_gids)
+        return (struct term){ .kind = TERM_GROUP, .id = set->gids[i] };
+    return set->terms[i - set->n_gids];
 }

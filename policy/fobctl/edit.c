@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "../../common/escape.h"
-#include "../../common/mountinfo.h"
 #include "../../common/util.h"
 #include "control.h"
 #include "edit_files.h"
@@ -243,22 +242,6 @@ static void show_messages(const struct edit *edit, const struct policy_messages 
     }
 }
 
-static int load(struct policy **out, const char *path, struct policy_messages *messages)
-{
-    char **pseudo = NULL;
-    size_t n_pseudo = 0;
-    if (mountinfo_pseudo(&pseudo, &n_pseudo) < 0)
-        say("/proc/self/mountinfo cannot be read: procfs and its like are not treated as such");
-    struct policy_env env = {
-        .trusted_uid = geteuid(),
-        .pseudo = (const char *const *)pseudo,
-        .n_pseudo = n_pseudo,
-    };
-    int err = policy_load(out, path, &env, messages);
-    mountinfo_pseudo_free(pseudo, n_pseudo);
-    return err;
-}
-
 static void show_warnings(const struct edit *edit, const struct policy *policy, const char *checked)
 {
     struct policy_messages messages = { 0 };
@@ -273,7 +256,7 @@ static void show_changes(const struct edit *edit, const struct policy *new)
 {
     struct policy *old;
     struct policy_messages messages = { 0 };
-    int err = load(&old, edit->file.directory, &messages);
+    int err = read_policy(&old, edit->file.directory, &messages);
     policy_messages_deinit(&messages);
     if (err < 0) {
         say("%s: has errors as it is: who gains and who loses cannot be said", edit->file.directory);
@@ -298,7 +281,7 @@ static int check(const struct edit *edit)
         say("%s: cannot be checked: %s", edit->file.path, strerror(-err));
         return STATUS_NO;
     }
-    err = load(&policy, checked, &messages);
+    err = read_policy(&policy, checked, &messages);
     show_messages(edit, &messages, checked, stderr);
     if (err < 0 && !messages.text)
         say("%s: %s", edit->file.directory, strerror(-err));

@@ -30,6 +30,8 @@ __attribute__((format(printf, 2, 3))) int usage_error(const char *command, const
 /* "fobctl: what: why" on standard error, escaped. */
 __attribute__((format(printf, 1, 2))) void say(const char *format, ...);
 
+/* policy_load() with what fobctl knows of this machine. */
+int read_policy(struct policy **out, const char *path, struct policy_messages *messages);
 /*
  * Loads a file or directory as policy_load() does; its errors go to standard error. STATUS_YES and *out (to
  * policy_free()); STATUS_ERRORS: the policy has errors, or cannot be read.

@@ -57,9 +57,8 @@ int usage_error(const char *command, const char *format, ...)
     return STATUS_USAGE;
 }
 
-int load_policy(struct policy **out, const char *path)
+int read_policy(struct policy **out, const char *path, struct policy_messages *messages)
 {
-    struct policy_messages messages = { 0 };
     char **pseudo = NULL;
     size_t n_pseudo = 0;
     if (mountinfo_pseudo(&pseudo, &n_pseudo) < 0)
@@ -69,13 +68,20 @@ int load_policy(struct policy **out, const char *path)
         .pseudo = (const char *const *)pseudo,
         .n_pseudo = n_pseudo,
     };
-    int err = policy_load(out, path, &env, &messages);
+    int err = policy_load(out, path, &env, messages);
+    mountinfo_pseudo_free(pseudo, n_pseudo);
+    return err;
+}
+
+int load_policy(struct policy **out, const char *path)
+{
+    struct policy_messages messages = { 0 };
+    int err = read_policy(out, path, &messages);
     if (messages.text)
         fwrite(messages.text, 1, messages.len, stderr);
     else if (err < 0)
         say("%s: %s", path, strerror(-err));
     policy_messages_deinit(&messages);
-    mountinfo_pseudo_free(pseudo, n_pseudo);
     return err < 0 ? STATUS_ERRORS : STATUS_YES;
 }
 
