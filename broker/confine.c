@@ -267,10 +267,10 @@ static bool has_ptrace(void)
     return has;
 }
 
-int confine_identity(const struct confine_plan *plan, struct confine_state *state)
+/* Of those that look at /proc and at names for others: no other root and no Landlock, every step required. */
+static int confine_onlooker(const struct confine_plan *plan, struct confine_state *state,
+                            const cap_value_t *caps, int n, int (*seccomp)(void))
 {
-    static const cap_value_t caps[] = { CAP_SYS_PTRACE };
-    int n = plan->privileged && has_ptrace() ? ARRAY_SIZE(caps) : 0;
     *state = (struct confine_state){ .proc_self_fd = -1 };
     int err = note(state, CONFINE_UID, become(plan, caps, n));
     if (err == 0)
@@ -279,8 +279,14 @@ int confine_identity(const struct confine_plan *plan, struct confine_state *stat
         err = note(state, CONFINE_UNDUMPABLE, seal_process());
     if (err == 0)
         err = note(state, CONFINE_NO_NEW_PRIVS, set_no_new_privs());
-    if (err == 0)
-        err = note(state, CONFINE_SECCOMP, confine_seccomp_identity());
+    return err == 0 ? note(state, CONFINE_SECCOMP, seccomp()) : err;
+}
+
+int confine_identity(const struct confine_plan *plan, struct confine_state *state)
+{
+    static const cap_value_t caps[] = { CAP_SYS_PTRACE };
+    int n = plan->privileged && has_ptrace() ? ARRAY_SIZE(caps) : 0;
+    int err = confine_onlooker(plan, state, caps, n, confine_seccomp_identity);
     if (n == 0)
         state->errors[__builtin_ctz(CONFINE_CAPABILITIES)] = -EPERM;
     return err;
@@ -292,15 +298,7 @@ int confine_courier(const struct confine_plan *plan, struct confine_state *state
 {
     static const cap_value_t caps[] = { CAP_SETGID, CAP_SETUID, CAP_SYS_PTRACE };
     int n = !plan->privileged ? 0 : has_ptrace() ? 3 : 2;
-    *state = (struct confine_state){ .proc_self_fd = -1 };
-    int err = note(state, CONFINE_UID, become(plan, caps, n));
-    if (err == 0)
-        err = note(state, CONFINE_CAPABILITIES, set_capabilities(caps, n));
-    if (err == 0)
-        err = note(state, CONFINE_UNDUMPABLE, seal_process());
-    if (err == 0)
-        err = note(state, CONFINE_NO_NEW_PRIVS, set_no_new_privs());
-    return err == 0 ? note(state, CONFINE_SECCOMP, confine_seccomp_courier()) : err;
+    return confine_onlooker(plan, state, caps, n, confine_seccomp_courier);
 }
 
 /* ---- text ---- */

@@ -126,20 +126,26 @@ static int load(scmp_filter_ctx filter, int err)
 {
     if (err == 0)
         err = seccomp_load(filter);
-    seccomp_release(filter);
+    if (filter)
+        seccomp_release(filter);
     return err;
+}
+
+/* Begins a filter with what every process needs, and `own`. 0 and *filter, or a negative errno with which
+ * load() ends it. */
+static int begin(scmp_filter_ctx *filter, const int *own, size_t n)
+{
+    *filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+    int err = *filter ? add_basic(*filter) : -ENOMEM;
+    return err == 0 ? allow_all(*filter, own, n) : err;
 }
 
 int confine_seccomp_worker(bool identity)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    if (!filter)
-        return -ENOMEM;
-    int err = add_basic(filter);
+    scmp_filter_ctx filter;
+    int err = begin(&filter, of_worker, ARRAY_SIZE(of_worker));
     if (err == 0)
         err = allow_all(filter, opening, ARRAY_SIZE(opening));
-    if (err == 0)
-        err = allow_all(filter, of_worker, ARRAY_SIZE(of_worker));
     if (err == 0)
         err = allow_all(filter, of_identity, identity ? ARRAY_SIZE(of_identity) : 0);
     if (err == 0 && !identity) /* assume_new() looks at the capabilities once */
@@ -149,26 +155,20 @@ int confine_seccomp_worker(bool identity)
 
 int confine_seccomp_sealer(void)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    if (!filter)
-        return -ENOMEM;
-    int err = add_basic(filter);
+    scmp_filter_ctx filter;
+    int err = begin(&filter, of_sealer, ARRAY_SIZE(of_sealer));
     if (err == 0)
         err = allow_all(filter, opening, ARRAY_SIZE(opening));
-    return load(filter, err == 0 ? allow_all(filter, of_sealer, ARRAY_SIZE(of_sealer)) : err);
+    return load(filter, err);
 }
 
 int confine_seccomp_identity(void)
 {
     const scmp_datum_t get_info = IDENTITY_PIDFD_GET_INFO;
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    if (!filter)
-        return -ENOMEM;
-    int err = add_basic(filter);
+    scmp_filter_ctx filter;
+    int err = begin(&filter, of_identity_helper, ARRAY_SIZE(of_identity_helper));
     if (err == 0)
         err = allow_all(filter, opening, ARRAY_SIZE(opening));
-    if (err == 0)
-        err = allow_all(filter, of_identity_helper, ARRAY_SIZE(of_identity_helper));
     if (err == 0)
         err = allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, get_info));
     return load(filter, err);
@@ -177,12 +177,8 @@ int confine_seccomp_identity(void)
 int confine_seccomp_courier(void)
 {
     const scmp_datum_t like_fork = CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    if (!filter)
-        return -ENOMEM;
-    int err = add_basic(filter);
-    if (err == 0)
-        err = allow_all(filter, of_courier, ARRAY_SIZE(of_courier));
+    scmp_filter_ctx filter;
+    int err = begin(&filter, of_courier, ARRAY_SIZE(of_courier));
     if (err == 0) /* a process, in the same namespaces: what fork(3) asks for */
         err = allow_if(filter, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, ~like_fork, SIGCHLD));
     if (err == 0)

@@ -83,7 +83,7 @@ static void put_packet(struct control_client *client, char kind, const char *byt
         client->cap = cap;
     }
     if (client->len == client->at)
-        client->deadline = supervisor_now_ms() + PATIENCE_MS;
+        client->deadline = clock_ms() + PATIENCE_MS;
     memcpy(client->out + client->len, &size, sizeof size);
     client->out[client->len + sizeof size] = kind;
     memcpy(client->out + client->len + sizeof size + 1, bytes, len);
@@ -121,7 +121,7 @@ static bool client_write(struct control_client *client)
         if (n < 0)
             return errno == EAGAIN;
         client->at += sizeof size + size;
-        client->deadline = supervisor_now_ms() + PATIENCE_MS;
+        client->deadline = clock_ms() + PATIENCE_MS;
     }
     client->at = client->len = 0;
     return client->state != CONTROL_ANSWERING;
@@ -256,7 +256,7 @@ static void client_open(struct supervisor *s, int accepted)
         .state = CONTROL_ASKING,
         .fd = fd_take(&fd),
         .admin = is_admin(s, &peer),
-        .deadline = supervisor_now_ms() + PATIENCE_MS,
+        .deadline = clock_ms() + PATIENCE_MS,
     };
     if (!client->admin)
         log_warning("control socket: uid %u, pid %d is no admin: refused", (unsigned)peer.uid, (int)peer.pid);
@@ -272,7 +272,7 @@ static void accept_clients(struct supervisor *s)
             client_open(s, fd);
     }
     if (fd < 0 && (errno == EMFILE || errno == ENFILE))
-        s->control.accept_at = supervisor_now_ms() + ACCEPT_MS;
+        s->control.accept_at = clock_ms() + ACCEPT_MS;
 }
 
 /* A watcher or waiter that says anything more, or ends, is done. */
@@ -331,7 +331,7 @@ static void say_not_shown(struct control_client *client)
 nfds_t control_poll(const struct control *control, struct pollfd *polled)
 {
     nfds_t n = 0;
-    if (control->listener.fd >= 0 && supervisor_now_ms() >= control->accept_at &&
+    if (control->listener.fd >= 0 && clock_ms() >= control->accept_at &&
         free_client((struct control *)(uintptr_t)control))
         polled[n++] = (struct pollfd){ .fd = control->listener.fd, .events = POLLIN };
     for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++) {
@@ -355,7 +355,7 @@ static struct control_client *client_of(struct control *control, int fd)
 static bool is_late(const struct control_client *client)
 {
     bool idle = client->len == 0 && client->state != CONTROL_ASKING;
-    return client->state != CONTROL_FREE && !idle && supervisor_now_ms() >= client->deadline;
+    return client->state != CONTROL_FREE && !idle && clock_ms() >= client->deadline;
 }
 
 static void write_all(struct supervisor *s)
@@ -391,7 +391,7 @@ void control_serve(struct supervisor *s, const struct pollfd *polled, nfds_t n)
 
 int64_t control_deadline(const struct control *control)
 {
-    int64_t now = supervisor_now_ms(), at = control->watchers ? now + LISTEN_MS : INT64_MAX;
+    int64_t now = clock_ms(), at = control->watchers ? now + LISTEN_MS : INT64_MAX;
     if (control->accept_at > now && control->accept_at < at)
         at = control->accept_at;
     for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++) {

@@ -23,15 +23,7 @@ enum {
     SWEEP_US = 100000,
     END_MS = 2000,    /* it is waited for */
     END_US = 1500000, /* it waits for those who may hang */
-    LISTENER_ROOM = 8 << 20,
 };
-
-int64_t courier_now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
 
 /* ---- one reply ---- */
 
@@ -183,8 +175,8 @@ static void serve_all(struct post *post)
 
 static void finish(struct post *post)
 {
-    int64_t end = courier_now_us() + END_US;
-    while (post->letters && courier_now_us() < end) {
+    int64_t end = clock_us() + END_US;
+    while (post->letters && clock_us() < end) {
         wait_for_more(post, true);
         letters_step(post);
     }
@@ -276,19 +268,10 @@ int courier_open(struct courier *courier)
     return queue_open();
 }
 
-/* All who are connected share what may be unread of it. */
-static void widen(int listener)
-{
-    const int room = LISTENER_ROOM;
-    if (setsockopt(listener, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) < 0)
-        setsockopt(listener, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
-}
-
 void courier_start(struct courier *courier, const struct confine_plan *plan, struct board *board,
                    unsigned slot, int listener, unsigned max_fds, int64_t now)
 {
     restart_began(&courier->restart, now);
-    widen(listener);
     queue_limit(max_fds);
     pid_t pid = fork();
     if (pid == 0) {

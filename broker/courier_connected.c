@@ -170,7 +170,7 @@ static bool has_room_for_fds(const struct post *post, const struct use *use, con
 /* Of a user; and of everybody those who may have descriptors that others want. */
 static void settle_all(struct post *post, uid_t uid, bool everybody)
 {
-    int64_t now = courier_now_us();
+    int64_t now = clock_us();
     for (unsigned i = 0; i < post->n_connected; i++) {
         struct connected *c = &post->connected[i];
         if ((c->uid != uid && !(everybody && c->fds)) || now - c->seen < SEEN_US)

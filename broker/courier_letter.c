@@ -82,7 +82,7 @@ static struct letter *append(struct post *post, struct letter *letter, enum lett
     copy->stage = stage;
     copy->in_queue = in_queue;
     copy->tried = copy->connected = false;
-    copy->since = courier_now_us();
+    copy->since = clock_us();
     while (*at)
         at = &(*at)->next;
     return *at = copy;
@@ -186,7 +186,7 @@ static int send_path(struct post *post, struct letter *letter)
     if (!may_make_child(&tally))
         return -EINPROGRESS;
     if (!own_has_room(post, uid, letter->n_sent)) {
-        if (tally.children_of_user && courier_now_us() - letter->since < ROOM_US)
+        if (tally.children_of_user && clock_us() - letter->since < ROOM_US)
             return -EINPROGRESS;
         letter_withdraw(post, letter);
     }
@@ -253,7 +253,7 @@ static int settle(struct post *post, struct letter *letter, int status)
 static int step(struct post *post, struct letter *letter, bool known)
 {
     int status = CHILD_LOST << 8;
-    if (letter->stage != LETTER_WITH_CHILD && courier_now_us() - letter->since > WAIT_US)
+    if (letter->stage != LETTER_WITH_CHILD && clock_us() - letter->since > WAIT_US)
         return -ETIMEDOUT;
     switch (letter->stage) {
     case LETTER_TO_PATH:
@@ -279,13 +279,13 @@ static bool is_there(const struct post *post, enum letter_stage stage)
 /* Once for all that wait for it, and not all the time: somebody may have very many sockets. */
 static bool look(struct post *post)
 {
-    int64_t now = courier_now_us();
+    int64_t now = clock_us();
     if (now < post->look_at || !is_there(post, LETTER_TO_CONNECTED))
         return false;
     connected_look(post);
     if (post->look_at < now - LOOK_BURST_US)
         post->look_at = now - LOOK_BURST_US;
-    post->look_at += (courier_now_us() - now) * LOOK_SHARE;
+    post->look_at += (clock_us() - now) * LOOK_SHARE;
     return true;
 }
 
@@ -357,7 +357,7 @@ int64_t letters_wait_us(const struct post *post)
 {
     if (!is_there(post, LETTER_TO_CONNECTED))
         return is_there(post, LETTER_TO_PATH) ? ROOM_US : -1;
-    int64_t left = post->look_at - courier_now_us();
+    int64_t left = post->look_at - clock_us();
     return left < 0 ? 0 : left < ROOM_US ? left : ROOM_US;
 }
 

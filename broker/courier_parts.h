@@ -98,8 +98,6 @@ struct post {
     int64_t look_at;        /* not before this all sockets are looked at again */
 };
 
-int64_t courier_now_us(void);
-
 /* ---- courier.c ---- */
 
 /* Every result that had a descriptor says EAGAIN instead. */

@@ -10,7 +10,6 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../common/log.h"
@@ -185,13 +184,6 @@ pid_t identity_start(struct identity_channel *channels, size_t n, const struct c
 
 /* ---- the worker's side ---- */
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static int receive_one(int sock, struct answer *answer, size_t *len)
 {
     static struct msg_in in;
@@ -206,11 +198,11 @@ static int receive_one(int sock, struct answer *answer, size_t *len)
 /* The answer to this question; others' are passed over. */
 static int receive_answer(int sock, const struct question *question, struct answer *answer)
 {
-    int64_t deadline = now_ms() + REPLY_TIMEOUT_MS;
+    int64_t deadline = clock_ms() + REPLY_TIMEOUT_MS;
     struct pollfd polled = { .fd = sock, .events = POLLIN };
     size_t len;
     for (;;) {
-        int64_t left = deadline - now_ms();
+        int64_t left = deadline - clock_ms();
         int ready = left > 0 ? poll(&polled, 1, (int)left) : 0;
         if (ready == 0)
             return -ETIMEDOUT;

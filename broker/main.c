@@ -116,8 +116,8 @@ static int serve(struct config *config, bool privileged, int client, int ready)
     return supervisor_run(config, &start);
 }
 
-/* Whether a client waits on standard input is looked at only where no option says something else. */
-static int run(const struct options *options, struct config *config, bool privileged, int client)
+/* client, ready: as of struct supervisor_start. */
+static int run(const struct options *options, struct config *config, bool privileged, int client, int ready)
 {
     int err = config_init(config, privileged);
     if (err == 0)
@@ -135,7 +135,7 @@ static int run(const struct options *options, struct config *config, bool privil
     }
     if (privileged && config_resolve_user(config, stderr) < 0)
         return EXIT_ERROR;
-    return options->test ? check_only(config) : serve(config, privileged, client, -1);
+    return options->test ? check_only(config) : serve(config, privileged, client, ready);
 }
 
 /* ---- for a client, with its rights or more ---- */
@@ -146,7 +146,7 @@ static int serve_client(bool elevated, const struct options *options)
     if (invoke_check_client() < 0 || (elevated && invoke_become_root() < 0))
         return EXIT_ERROR;
     int client = invoke_take_client();
-    int status = client < 0 ? EXIT_ERROR : run(options, &config, geteuid() == 0, client);
+    int status = client < 0 ? EXIT_ERROR : run(options, &config, geteuid() == 0, client, -1);
     config_deinit(&config);
     return status;
 }
@@ -176,10 +176,7 @@ static int run_daemon(int messages, int ready)
     dup2(messages, STDERR_FILENO);
     fd_close(messages);
     setsid();
-    int status = config_init(&config, true) == 0 && read_config(&config, &none, true) == 0 &&
-                         config_resolve_user(&config, stderr) == 0
-                     ? serve(&config, true, -1, ready)
-                     : EXIT_ERROR;
+    int status = run(&none, &config, true, -1, ready);
     config_deinit(&config);
     return status;
 }
@@ -256,10 +253,11 @@ static int run_ordinary(int argc, char **argv)
     }
     if (options.help)
         return fputs(usage, stdout) < 0 || fflush(stdout) != 0;
+    /* Standard input is looked at only where nothing says something else. */
     if (!options.socket && !options.test && !options.print && !getenv("LISTEN_FDS") && invoke_has_client())
         return serve_client(false, &options);
     struct config config = { 0 };
-    int status = run(&options, &config, geteuid() == 0, -1);
+    int status = run(&options, &config, geteuid() == 0, -1, -1);
     config_deinit(&config);
     return status;
 }

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 
 #include "../common/msg.h"
 #include "../common/util.h"
@@ -14,13 +13,6 @@
 #include "request.h"
 
 enum { ANSWERING_MS = 200 /* a send that does not wait is over by then, or its process is dead */ };
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* ---- the list ---- */
 
@@ -90,7 +82,7 @@ int park(struct worker *worker, struct connection *connection, size_t len, const
             .connection = connection,
             .job = job,
             .deadline =
-                connection->deadline ? connection->deadline : now_ms() + setup->config->open_timeout_ms,
+                connection->deadline ? connection->deadline : clock_ms() + setup->config->open_timeout_ms,
             .sender = *sender,
             .len = len,
         };
@@ -140,7 +132,7 @@ static bool answer_timeout(struct worker *worker, struct parked *p)
 void park_serve(struct worker *worker)
 {
     struct parked *next;
-    int64_t now = now_ms();
+    int64_t now = clock_ms();
     for (struct parked *p = worker->parked.first; p; p = next) {
         next = p->next;
         enum job_state state = jobs_state(worker->setup->jobs, p->job);
@@ -155,7 +147,7 @@ void park_serve(struct worker *worker)
 
 int park_timeout(const struct worker *worker)
 {
-    int64_t left = worker->parked.first ? worker->parked.first->deadline - now_ms() : -1;
+    int64_t left = worker->parked.first ? worker->parked.first->deadline - clock_ms() : -1;
     return !worker->parked.first ? -1 : left < 1 ? 1 : (int)left;
 }
 

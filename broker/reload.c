@@ -117,7 +117,7 @@ static int start_next(struct supervisor *s)
     int err = generation_share(&s->reload.next->generation, n + s->config->slow_openers);
     if (err < 0)
         fd_close_many(predecessors, n);
-    return err < 0 ? err : reign_start(s->reload.next, &setup, predecessors, supervisor_now_ms());
+    return err < 0 ? err : reign_start(s->reload.next, &setup, predecessors, clock_ms());
 }
 
 static void notify_reloading(void)
@@ -163,7 +163,7 @@ static void reload_begin(struct supervisor *s)
         return;
     }
     s->reload.step = RELOAD_STARTING;
-    s->reload.deadline = supervisor_now_ms() + START_MS;
+    s->reload.deadline = clock_ms() + START_MS;
 }
 
 void reload_request(struct supervisor *s)
@@ -200,8 +200,8 @@ static void step_starting(struct supervisor *s)
             workers_hand_over(&s->reign->workers, i, fd_take(&r->successors[i]));
         drop_successors(s);
         r->step = RELOAD_QUIETING;
-        r->deadline = supervisor_now_ms() + QUIET_MS;
-    } else if (supervisor_now_ms() >= r->deadline) {
+        r->deadline = clock_ms() + QUIET_MS;
+    } else if (clock_ms() >= r->deadline) {
         reload_fail(s, "new workers were not ready within %d s", START_MS / 1000);
     }
 }
@@ -228,7 +228,7 @@ static bool is_quiet(struct supervisor *s, bool kill_late)
 static void step_quieting(struct supervisor *s)
 {
     struct reload *r = &s->reload;
-    if (!is_quiet(s, supervisor_now_ms() >= r->deadline))
+    if (!is_quiet(s, clock_ms() >= r->deadline))
         return;
     r->old = s->reign;
     s->reign = r->next;
@@ -237,7 +237,7 @@ static void step_quieting(struct supervisor *s)
     s->reign->workers.failed = false; /* who died meanwhile is started again: there is no way back */
     workers_go(&s->reign->workers);
     r->step = RELOAD_RETIRING;
-    r->deadline = supervisor_now_ms() + RETIRE_MS;
+    r->deadline = clock_ms() + RETIRE_MS;
 }
 
 static void reload_finish(struct supervisor *s)
@@ -259,7 +259,7 @@ static void step_retiring(struct supervisor *s)
 {
     if (!workers_alive(&s->reload.old->workers)) {
         reload_finish(s);
-    } else if (supervisor_now_ms() >= s->reload.deadline) {
+    } else if (clock_ms() >= s->reload.deadline) {
         log_warning("an old worker did not hand its connections over: killed, and they are closed");
         reload_finish(s);
     }
@@ -281,7 +281,7 @@ int64_t reload_deadline(const struct reload *reload)
 {
     if (reload->step == RELOAD_IDLE)
         return INT64_MAX;
-    return reload->step == RELOAD_QUIETING ? supervisor_now_ms() + LOOK_MS : reload->deadline;
+    return reload->step == RELOAD_QUIETING ? clock_ms() + LOOK_MS : reload->deadline;
 }
 
 void reload_abort(struct supervisor *s)

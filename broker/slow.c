@@ -7,7 +7,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../common/log.h"
@@ -20,13 +19,6 @@
 #include "request.h"
 
 /* ---- the process ---- */
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* The client's connection, borrowed: its worker keeps it, with all its counts. */
 static void serve_client(struct worker *worker, const struct park_job *head, int fd)
@@ -63,7 +55,7 @@ static void serve_job(struct worker *worker, const struct park_job *head, const 
     struct jobs *jobs = worker->setup->jobs;
     worker->job = (int)head->job;
     worker->identity = head->identity;
-    jobs_begin(jobs, worker->job, getpid(), now_ms());
+    jobs_begin(jobs, worker->job, getpid(), clock_ms());
     if (jobs_state(jobs, worker->job) == JOB_PENDING) {
         memcpy(worker->in, message, head->len);
         serve_client(worker, head, fd);

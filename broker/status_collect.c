@@ -199,7 +199,7 @@ static int collect_changed(struct status *status, const struct mounts *mounts)
 
 int status_collect(struct status *status, struct supervisor *s)
 {
-    *status = (struct status){ .s = s, .up_ms = supervisor_now_ms() - s->started };
+    *status = (struct status){ .s = s, .up_ms = clock_ms() - s->started };
     int err = collect_processes(status, s);
     for (unsigned i = 0; err == 0 && i < board_slots(s->board); i++)
         add_counters(status, board_counters(s->board, i));

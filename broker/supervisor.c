@@ -10,7 +10,6 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../common/log.h"
@@ -22,13 +21,6 @@
 #include "service.h"
 
 enum { STOP_SECONDS = 5 };
-
-int64_t supervisor_now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* ---- starting ---- */
 
@@ -151,7 +143,7 @@ static void start_courier(struct supervisor *s)
     unsigned max_fds = limit.rlim_cur / 4 < INT32_MAX ? (unsigned)(limit.rlim_cur / 4) : INT32_MAX;
     if (s->courier.queue[1] >= 0)
         courier_start(&s->courier, &s->reign->plan, s->board, board_slots(s->board) - 1,
-                      s->listeners[LISTENER_DATAGRAM].fd, max_fds, supervisor_now_ms());
+                      s->listeners[LISTENER_DATAGRAM].fd, max_fds, clock_ms());
 }
 
 /* Nothing of who started it is left in the processes that serve everybody. */
@@ -176,7 +168,7 @@ static int start_workers(struct supervisor *s)
     start_courier(s);
     setup.courier = s->courier.queue[0];
     if (err == 0)
-        err = reign_start(s->reign, &setup, NULL, supervisor_now_ms());
+        err = reign_start(s->reign, &setup, NULL, clock_ms());
     s->start.client = fd_close(s->start.client); /* the worker has it */
     s->reign->workers.setup.client = -1;
     return err;
@@ -261,7 +253,7 @@ static void begin_stop(struct supervisor *s)
     reload_abort(s);
     if (s->stop_deadline || s->reload.step != RELOAD_IDLE)
         return;
-    s->stop_deadline = supervisor_now_ms() + STOP_SECONDS * 1000;
+    s->stop_deadline = clock_ms() + STOP_SECONDS * 1000;
     service_notify("STOPPING=1");
     close_listeners(s);
     workers_finish(&s->reign->workers);
@@ -286,8 +278,8 @@ static void reap(struct supervisor *s)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         bool known = false;
         for (size_t i = 0; i < ARRAY_SIZE(reigns) && !known; i++)
-            known = reigns[i] && workers_reaped(&reigns[i]->workers, pid, status, supervisor_now_ms());
-        known = known || courier_reaped(&s->courier, pid, status, supervisor_now_ms());
+            known = reigns[i] && workers_reaped(&reigns[i]->workers, pid, status, clock_ms());
+        known = known || courier_reaped(&s->courier, pid, status, clock_ms());
         if (!known) /* an opener that hung longer than its reign */
             jobs_opener_died(s->jobs, pid);
     }
@@ -300,7 +292,7 @@ enum { LOOK_MS = 250, GRACE_MS = 500 };
 /* Killed once it cannot be answered any more; it is gone when the file system lets it. */
 static void kill_hung(struct supervisor *s)
 {
-    int64_t now = supervisor_now_ms();
+    int64_t now = clock_ms();
     unsigned at = 0;
     pid_t opener;
     if (now < s->hung_at)
@@ -321,7 +313,7 @@ static void start_openers(struct supervisor *s)
 {
     if (s->reign->workers.wants_opener &&
         /* NOLINT: there is one while the loop runs */ s->hung_at == INT64_MAX)
-        s->hung_at = supervisor_now_ms() + LOOK_MS;
+        s->hung_at = clock_ms() + LOOK_MS;
     if (s->reign->workers.started && !s->stop_deadline)
         workers_start_openers(&s->reign->workers);
 }
@@ -338,7 +330,7 @@ static int timeout_of(const struct supervisor *s)
     at = earlier(at, earlier(s->courier.restart.at, earlier(s->hung_at, s->mount_watch.look_at)));
     if (at == INT64_MAX)
         return -1;
-    int64_t left = at - supervisor_now_ms();
+    int64_t left = at - clock_ms();
     return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
 }
 
@@ -363,7 +355,7 @@ static int supervisor_turn(struct supervisor *s)
     }
     n = 2;
     if (polled[1].revents)
-        mount_watch_note(&s->mount_watch, supervisor_now_ms());
+        mount_watch_note(&s->mount_watch, clock_ms());
     for (size_t i = 0; i < ARRAY_SIZE(reigns); i++) {
         if (reigns[i])
             workers_receive(&reigns[i]->workers, polled + n, counts[i]);
@@ -373,10 +365,9 @@ static int supervisor_turn(struct supervisor *s)
     reap(s);
     kill_hung(s);
     start_openers(s);
-    if (s->courier.restart.at <= supervisor_now_ms() && !s->stopping)
+    if (s->courier.restart.at <= clock_ms() && !s->stopping)
         start_courier(s);
-    if (mount_watch_changed(&s->mount_watch, &s->reign->generation.mounts, supervisor_now_ms()) &&
-        !s->stopping)
+    if (mount_watch_changed(&s->mount_watch, &s->reign->generation.mounts, clock_ms()) && !s->stopping)
         reload_renew(s);
     control_serve(s, polled + n, n_control);
     reload_step(s);
@@ -401,8 +392,8 @@ static int supervisor_loop(struct supervisor *s)
         if (s->stopping)
             begin_stop(s);
         if (!s->stop_deadline)
-            workers_restart(&s->reign->workers, supervisor_now_ms());
-        else if (supervisor_now_ms() >= s->stop_deadline)
+            workers_restart(&s->reign->workers, clock_ms());
+        else if (clock_ms() >= s->stop_deadline)
             workers_kill(&s->reign->workers);
     }
     return 0;
@@ -439,7 +430,7 @@ int supervisor_run(struct config *config, const struct supervisor_start *start)
         .start = *start,
         .signals = -1,
         .hung_at = INT64_MAX,
-        .started = supervisor_now_ms(),
+        .started = clock_ms(),
     };
     for (int i = 0; i < LISTENERS; i++)
         listener_init(&s.listeners[i]);

@@ -57,6 +57,5 @@ int supervisor_run(struct config *config, const struct supervisor_start *start);
 struct worker_setup supervisor_worker_setup(struct supervisor *s, unsigned slot);
 /* How many workers a reign has. */
 unsigned supervisor_workers(const struct supervisor *s);
-int64_t supervisor_now_ms(void);
 
 #endif

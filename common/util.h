@@ -44,6 +44,9 @@ int fd_write_all(int fd, const void *buf, size_t len);
  * is, which a confined process must not.
  */
 void sort_ids(uint32_t *ids, size_t n);
+/* CLOCK_MONOTONIC in microseconds and in milliseconds. */
+int64_t clock_us(void);
+int64_t clock_ms(void);
 /* Decimal, no sign, no blank, nothing after it, at most `max`. 0, -EINVAL or -ERANGE. */
 int parse_u64(const char *text, uint64_t max, uint64_t *out);
 
