@@ -4,7 +4,10 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -14,10 +17,21 @@
 #include "../common/util.h"
 #include "board.h"
 
-enum { BATCH_SIZE = 2 * AUDIT_LINE_MAX };
+enum {
+    BATCH_SIZE = 2 * AUDIT_LINE_MAX,
+    ENOUGH = 32 * 1024, /* worth a write: more of it costs cache and saves next to nothing */
+    TAIL = 1 << 20,     /* of the file, where the last words of the dead are looked for */
+};
 
 #define SYSLOG_SOCKET "/dev/log"
 #define SYSLOG_PRIORITY "<86>" /* LOG_AUTHPRIV | LOG_INFO: syslog(3) */
+
+/* Whole lines. In shared memory it outlives its process: see audit_salvage(). */
+struct batch {
+    _Atomic size_t len;
+    _Atomic bool writing; /* some of it may be written already */
+    char bytes[BATCH_SIZE];
+};
 
 struct audit {
     enum config_audit kind;
@@ -27,8 +41,10 @@ struct audit {
     uint64_t lost;       /* records */
     struct board *board; /* or NULL */
     unsigned slot;
-    size_t len;
-    char batch[BATCH_SIZE];
+    struct batch *batch;  /* where records go: `own`, or one of `shared` */
+    struct batch *shared; /* or NULL; of n_shared */
+    unsigned n_shared;
+    struct batch own;
 };
 
 /* ---- sinks ---- */
@@ -87,7 +103,19 @@ int audit_open(struct audit **out, enum config_audit kind, const char *file)
     audit->fd = fd;
     audit->works = true;
     audit->torn = kind == CONFIG_AUDIT_FILE && ends_torn(fd);
+    audit->batch = &audit->own;
     *out = audit;
+    return 0;
+}
+
+int audit_share(struct audit *audit, unsigned slots)
+{
+    void *memory =
+        mmap(NULL, slots * sizeof *audit->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return -ENOMEM;
+    audit->shared = memory;
+    audit->n_shared = slots;
     return 0;
 }
 
@@ -95,6 +123,8 @@ void audit_close(struct audit *audit)
 {
     if (audit->fd > STDERR_FILENO)
         fd_close(audit->fd);
+    if (audit->shared)
+        munmap(audit->shared, audit->n_shared * sizeof *audit->shared);
     free(audit);
 }
 
@@ -113,6 +143,8 @@ void audit_tell(struct audit *audit, struct board *board, unsigned slot)
 {
     audit->board = board;
     audit->slot = slot;
+    if (slot < audit->n_shared)
+        audit->batch = &audit->shared[slot];
 }
 
 int audit_fd(const struct audit *audit)
@@ -122,20 +154,20 @@ int audit_fd(const struct audit *audit)
 
 /* ---- writing ---- */
 
-static void count_loss(struct audit *audit, const char *batch, size_t len)
+static void count_loss(struct audit *audit, const char *lines, size_t len)
 {
     for (size_t i = 0; i < len; i++)
-        audit->lost += batch[i] == '\n';
+        audit->lost += lines[i] == '\n';
     audit->works = false;
 }
 
 /* One datagram a record. What the daemon there cannot take now is lost, not waited for. */
-static void flush_syslog(struct audit *audit)
+static void flush_syslog(struct audit *audit, const char *lines, size_t all)
 {
     char datagram[sizeof SYSLOG_PRIORITY + 32 + AUDIT_LINE_MAX];
-    char *line = audit->batch, *end = audit->batch + audit->len;
+    const char *line = lines, *end = lines + all;
     while (line < end) {
-        char *newline = memchr(line, '\n', (size_t)(end - line));
+        const char *newline = memchr(line, '\n', (size_t)(end - line));
         size_t len = (size_t)(newline - line);
         static const char tag[] = SYSLOG_PRIORITY "fobd: ";
         memcpy(datagram, tag, sizeof tag - 1);
@@ -152,24 +184,24 @@ static void flush_syslog(struct audit *audit)
  * One write(2) with O_APPEND, so that the lines of several workers do not mix. A line cut by a full disk is
  * ended before the next one begins.
  */
-static void flush_file(struct audit *audit)
+static void flush_file(struct audit *audit, const char *lines, size_t len)
 {
     if (audit->torn && write(audit->fd, "\n", 1) != 1) {
-        count_loss(audit, audit->batch, audit->len);
+        count_loss(audit, lines, len);
         return;
     }
     audit->torn = false;
     ssize_t n;
     do
-        n = write(audit->fd, audit->batch, audit->len);
+        n = write(audit->fd, lines, len);
     while (n < 0 && errno == EINTR);
     size_t written = n > 0 ? (size_t)n : 0;
-    if (written == audit->len) {
+    if (written == len) {
         audit->works = true;
         return;
     }
-    audit->torn = written > 0 && audit->batch[written - 1] != '\n';
-    count_loss(audit, audit->batch + written, audit->len - written);
+    audit->torn = written > 0 && lines[written - 1] != '\n';
+    count_loss(audit, lines + written, len - written);
 }
 
 /*
@@ -193,11 +225,11 @@ static bool write_promised(struct audit *audit, const char *bytes, size_t len)
     return true;
 }
 
-static void flush_stderr(struct audit *audit)
+static void flush_stderr(struct audit *audit, const char *lines, size_t len)
 {
-    char *end = audit->batch + audit->len;
-    for (char *line = audit->batch; line < end;) {
-        char *newline = memchr(line, '\n', (size_t)(end - line));
+    const char *end = lines + len;
+    for (const char *line = lines; line < end;) {
+        const char *newline = memchr(line, '\n', (size_t)(end - line));
         bool ready = !audit->torn || write_promised(audit, "\n", 1);
         if (ready && write_promised(audit, line, (size_t)(newline - line) + 1))
             audit->works = true;
@@ -212,38 +244,104 @@ static bool is_watched(const struct audit *audit)
     return audit->board && board_is_watched(audit->board);
 }
 
+static void write_lines(struct audit *audit, const char *lines, size_t len)
+{
+    if (audit->kind == CONFIG_AUDIT_SYSLOG)
+        flush_syslog(audit, lines, len);
+    else if (audit->kind == CONFIG_AUDIT_STDERR)
+        flush_stderr(audit, lines, len);
+    else if (audit->kind != CONFIG_AUDIT_NONE)
+        flush_file(audit, lines, len);
+}
+
 void audit_flush(struct audit *audit)
 {
-    if (audit->len == 0)
+    struct batch *batch = audit->batch;
+    if (batch->len == 0)
         return;
     int saved = errno;
     if (is_watched(audit))
-        board_tell(audit->board, audit->slot, audit->batch, audit->len);
-    if (audit->kind == CONFIG_AUDIT_SYSLOG)
-        flush_syslog(audit);
-    else if (audit->kind == CONFIG_AUDIT_STDERR)
-        flush_stderr(audit);
-    else if (audit->kind != CONFIG_AUDIT_NONE)
-        flush_file(audit);
-    audit->len = 0;
+        board_tell(audit->board, audit->slot, batch->bytes, batch->len);
+    batch->writing = true;
+    write_lines(audit, batch->bytes, batch->len);
+    batch->len = 0;
+    batch->writing = false;
     errno = saved;
+}
+
+bool audit_is_pending(const struct audit *audit)
+{
+    return audit->batch->len > 0;
+}
+
+bool audit_is_full(const struct audit *audit)
+{
+    return audit->batch->len >= ENOUGH;
 }
 
 void audit_add(struct audit *audit, const struct audit_record *record)
 {
     if (audit->kind == CONFIG_AUDIT_NONE && !is_watched(audit))
         return;
+    struct batch *batch = audit->batch;
     struct timespec now;
     int saved = errno;
     clock_gettime(CLOCK_REALTIME, &now);
-    if (sizeof audit->batch - audit->len < AUDIT_LINE_MAX)
+    if (sizeof batch->bytes - batch->len < AUDIT_LINE_MAX)
         audit_flush(audit);
-    size_t len = audit_format(audit->batch + audit->len, sizeof audit->batch - audit->len, record,
+    size_t len = audit_format(batch->bytes + batch->len, sizeof batch->bytes - batch->len, record,
                               (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
-    audit->len += len;
+    batch->len += len;
     if (len == 0)
         count_loss(audit, "\n", 1);
     errno = saved;
+}
+
+/* ---- the last words of the dead ---- */
+
+/* Is this line among the last of the file? */
+static bool file_has(int fd, const char *line, size_t len)
+{
+    struct stat st;
+    char *tail = malloc(TAIL);
+    if (!tail || fstat(fd, &st) < 0) {
+        free(tail);
+        return false;
+    }
+    off_t from = st.st_size > TAIL ? st.st_size - TAIL : 0;
+    ssize_t n = pread(fd, tail, TAIL, from);
+    bool found = n > 0 && memmem(tail, (size_t)n, line, len);
+    free(tail);
+    return found;
+}
+
+static bool is_written(const struct audit *audit, const struct batch *batch, size_t len)
+{
+    if (!batch->writing || audit->kind != CONFIG_AUDIT_FILE)
+        return false;
+    const char *before = memrchr(batch->bytes, '\n', len - 1);
+    const char *last = before ? before + 1 : batch->bytes;
+    return file_has(audit->fd, last, (size_t)(batch->bytes + len - last));
+}
+
+uint64_t audit_salvage(struct audit *audit, struct board *board, unsigned slot)
+{
+    if (slot >= audit->n_shared)
+        return 0;
+    struct batch *batch = &audit->shared[slot];
+    uint64_t lost = audit->lost;
+    size_t len = batch->len;
+    if (len > sizeof batch->bytes || (len && batch->bytes[len - 1] != '\n'))
+        len = 0; /* not ours: whoever took the process over wrote it */
+    if (len && !is_written(audit, batch, len)) {
+        if (board_is_watched(board) && !batch->writing)
+            board_tell(board, slot, batch->bytes, len);
+        audit->torn = audit->kind == CONFIG_AUDIT_FILE && ends_torn(audit->fd);
+        write_lines(audit, batch->bytes, len);
+    }
+    batch->len = 0;
+    batch->writing = false;
+    return audit->lost - lost;
 }
 
 /* After a loss the record of the refusal itself is the next attempt: when it is written, the next request is

@@ -1,6 +1,7 @@
 /*
- * The audit: one JSON object a line for every decision (fobd(8), AUDIT). Records are collected during a turn
- * of the worker's loop and written after the replies: one write a turn costs a tenth of one write a record.
+ * The audit: one JSON object a line for every decision (fobd(8), AUDIT). A record of its own write(2) costs a
+ * tenth of a request, so records are collected for some milliseconds. They wait in memory that is the
+ * supervisor's too: what a worker had not written when it died, the supervisor writes.
  */
 #ifndef FOB_BROKER_AUDIT_H
 #define FOB_BROKER_AUDIT_H
@@ -50,8 +51,11 @@ void audit_close(struct audit *audit);
 /* The sink of `fresh`, which is taken, in place of its own: who holds the audit holds it still. */
 void audit_replace(struct audit *audit, struct audit *fresh);
 struct board;
-/* What is written is told on the board too, as that slot's worker, while somebody watches: also with no sink.
- */
+/* In the supervisor, before it forks: room for the records of that many processes, which outlives them. 0 or
+ * -ENOMEM. */
+int audit_share(struct audit *audit, unsigned slots);
+/* In a worker: it is the process of that slot, and records wait there. What is written is told on the board
+ * too while somebody watches: also with no sink. */
 void audit_tell(struct audit *audit, struct board *board, unsigned slot);
 /* The sink's descriptor (for close_range(2) and the fd budget), or -1. */
 int audit_fd(const struct audit *audit);
@@ -60,6 +64,15 @@ int audit_fd(const struct audit *audit);
 void audit_add(struct audit *audit, const struct audit_record *record);
 /* Writes the batch. Never blocks. What cannot be written is counted as lost. */
 void audit_flush(struct audit *audit);
+/* Is there anything to write; is there so much that waiting for more does not pay? */
+bool audit_is_pending(const struct audit *audit);
+bool audit_is_full(const struct audit *audit);
+/*
+ * In the supervisor: the process of that slot has ended. Writes what it did not, each record once; only of a
+ * batch that it was writing when it was killed some may stand there twice, where the sink is no file or the
+ * write was cut. How many were lost.
+ */
+uint64_t audit_salvage(struct audit *audit, struct board *board, unsigned slot);
 /* Can a record be written now, as far as is known? false after a loss, until a write succeeded again (it
  * tries). */
 bool audit_works(struct audit *audit);

@@ -41,9 +41,10 @@ static const int basic[] = {
 static const int opening[] = { SCMP_SYS(openat2) };
 
 static const int of_worker[] = {
-    SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(accept4),
-    SCMP_SYS(recvfrom),   SCMP_SYS(sendto),      SCMP_SYS(shutdown),  SCMP_SYS(statx),
-    SCMP_SYS(fstatfs),    SCMP_SYS(ftruncate),   SCMP_SYS(writev),    SCMP_SYS(getgroups),
+    SCMP_SYS(epoll_wait),      SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(accept4),
+    SCMP_SYS(recvfrom),        SCMP_SYS(sendto),      SCMP_SYS(shutdown),  SCMP_SYS(statx),
+    SCMP_SYS(fstatfs),         SCMP_SYS(ftruncate),   SCMP_SYS(writev),    SCMP_SYS(getgroups),
+    SCMP_SYS(timerfd_settime),
 };
 
 /* as=caller, as=user:, and files that are their creator's. */

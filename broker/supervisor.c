@@ -132,7 +132,7 @@ static int share_memory(struct supervisor *s)
     s->jobs = jobs_new(openers, openers < 4 ? 1 : openers / 4);
     s->quota = quota_new(slots, connection_limit(s->config), s->config->max_connections_per_user);
     s->rate = rate_new(s->config->max_rate);
-    return s->board && s->jobs && s->quota && s->rate ? 0 : -ENOMEM;
+    return s->board && s->jobs && s->quota && s->rate ? audit_share(s->audit, slots) : -ENOMEM;
 }
 
 /* Half of the limit is for the workers (set_flight_limits()), a quarter for what goes out in datagrams. */

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "../common/log.h"
@@ -21,6 +22,7 @@ enum {
     EVENTS_IN_A_TURN = 64,
     DRAIN_REQUESTS = 256,  /* of one connection, at the end */
     DRAIN_DATAGRAMS = 256, /* turns of them, at the end */
+    AUDIT_NS = 2000000,    /* how long a record waits for others at most */
 };
 
 /* ---- setting up ---- */
@@ -85,16 +87,20 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup)
     if (worker->epoll < 0)
         return -errno;
     worker->reserve = fcntl(worker->epoll, F_DUPFD_CLOEXEC, 0);
+    worker->audit_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     worker->opener = (struct opener){
         .generation = setup->generation,
         .scratch = policy_scratch_new(setup->generation->policy),
         .sealer = setup->sealer,
     };
-    if (worker->reserve < 0 || !worker->opener.scratch)
+    if (worker->reserve < 0 || worker->audit_timer < 0 || !worker->opener.scratch)
         return -ENOMEM;
     set_flight_limits(worker);
     audit_tell(setup->audit, setup->board, setup->slot);
-    return setup->control < 0 ? 0 : watch(worker, setup->control, EPOLLIN, (void *)&setup->control);
+    /* Edge-triggered: it is never read, setting it anew clears it. */
+    int err = watch(worker, worker->audit_timer, EPOLLIN | EPOLLET, &worker->audit_timer);
+    return err < 0 || setup->control < 0 ? err
+                                         : watch(worker, setup->control, EPOLLIN, (void *)&setup->control);
 }
 
 /* Not before it serves: the kernel would wake it for connections that others could take at once. */
@@ -165,12 +171,37 @@ static void receive_connections(struct worker *worker)
     }
 }
 
-static void count_losses(struct worker *worker)
+static void flush_audit(struct worker *worker)
 {
+    audit_flush(worker->setup->audit);
     uint64_t lost = audit_lost(worker->setup->audit);
     if (lost != worker->audit_lost)
         board_add(&worker->counters->audit_lost, lost - worker->audit_lost);
     worker->audit_lost = lost;
+}
+
+/*
+ * Records wait for others, on a timer that is set once for all of them: a write(2) costs as much as half an
+ * open. Not where nothing may be granted that cannot be recorded: the next request must know how the last
+ * record's write went. Nor where the client started the broker: who may kill one of its processes may kill
+ * them all, and nobody would be left who writes.
+ */
+static void settle_audit(struct worker *worker)
+{
+    static const struct itimerspec soon = { .it_value = { 0, AUDIT_NS } };
+    const struct worker_setup *setup = worker->setup;
+    const struct audit *audit = setup->audit;
+    bool waits = !setup->config->audit_required && !setup->single && !audit_is_full(audit);
+    if (waits && !worker->audit_waits && audit_is_pending(audit))
+        waits = worker->audit_waits = timerfd_settime(worker->audit_timer, 0, &soon, NULL) == 0;
+    if (!waits)
+        flush_audit(worker);
+}
+
+static void audit_due(struct worker *worker)
+{
+    worker->audit_waits = false;
+    flush_audit(worker);
 }
 
 static void worker_turn(struct worker *worker, struct epoll_event *events, int n)
@@ -189,13 +220,14 @@ static void worker_turn(struct worker *worker, struct epoll_event *events, int n
             receive_connections(worker);
         else if (mark == &worker->setup->wakes)
             continue; /* park_serve() is next */
+        else if (mark == &worker->audit_timer)
+            audit_due(worker);
         else
             connection_serve(worker, mark, events[i].events);
     }
     if (worker->parked.first)
         park_serve(worker);
-    audit_flush(worker->setup->audit);
-    count_losses(worker);
+    settle_audit(worker);
 }
 
 /* Slow openers have their time, even now. */

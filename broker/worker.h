@@ -105,6 +105,8 @@ struct worker {
     int predecessor; /* setup's, until it has ended: -1 */
     int successor;   /* -1, or where all connections go */
     struct handover_pending pending;
+    int audit_timer;
+    bool audit_waits;    /* the timer is set */
     uint64_t audit_lost; /* as counted on the board */
     bool swept;          /* in this turn */
     unsigned in_flight;  /* descriptors sent and not taken yet */

@@ -311,6 +311,15 @@ static void log_death(const char *what, pid_t pid, int status)
         log_error("%s (pid %d) ended with status %d", what, (int)pid, WEXITSTATUS(status));
 }
 
+/* What it had not written yet of what it had answered. */
+static void salvage_audit(const struct workers *workers, unsigned slot)
+{
+    const struct worker_setup *setup = &workers->setup;
+    uint64_t lost = audit_salvage(setup->audit, setup->board, setup->slot + slot);
+    if (lost)
+        board_add(&board_counters(setup->board, setup->slot + slot)->audit_lost, lost);
+}
+
 static void worker_died(struct workers *workers, unsigned slot, int status, int64_t now)
 {
     struct workers_slot *s = &workers->slots[slot];
@@ -322,6 +331,7 @@ static void worker_died(struct workers *workers, unsigned slot, int status, int6
         workers->failed = true;
     quota_forget_worker(workers->setup.quota, workers->setup.slot + slot);
     board_leave(workers->setup.board, workers->setup.slot + slot);
+    salvage_audit(workers, slot);
     while (s->control >= 0 && receive_from(workers, s))
         ;
     lent_hang_up(&workers->lent, workers->setup.jobs, workers->setup.slot + slot);
@@ -461,8 +471,12 @@ static bool all_reaped(struct workers *workers)
     bool all = reaped(&workers->sealer);
     all = slow_pool_is_gone(&workers->pool, workers->setup.jobs) && all;
     all = reaped(&workers->identity) && all;
-    for (unsigned i = 0; i < workers->n; i++)
-        all = reaped(&workers->slots[i].pid) && all;
+    for (unsigned i = 0; i < workers->n; i++) {
+        bool alive = workers->slots[i].pid, gone = reaped(&workers->slots[i].pid);
+        if (alive && gone)
+            salvage_audit(workers, i);
+        all = gone && all;
+    }
     return all;
 }
 

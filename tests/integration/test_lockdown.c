@@ -263,7 +263,8 @@ static void expect_documented(const struct broker *b, const struct process *p, c
     for (int i = 0; i < fds->n; i++) {
         const char *link = fds->links[i];
         bool is_known = strncmp(link, "socket:[", 8) == 0 || strcmp(link, "anon_inode:[eventpoll]") == 0 ||
-                        strcmp(link, "anon_inode:[eventfd]") == 0;
+                        strcmp(link, "anon_inode:[eventfd]") == 0 ||
+                        strcmp(link, "anon_inode:[timerfd]") == 0;
         for (size_t k = 0; k < ARRAY_SIZE(known); k++)
             is_known |= strcmp(link, known[k]) == 0;
         is_known |= looks_at_proc && strcmp(link, "/proc") == 0;
