@@ -14,7 +14,14 @@
 #include "../common/util.h"
 #include "request.h"
 
-enum { ACCEPTS_IN_A_TURN = 16 };
+enum {
+    ACCEPTS_IN_A_TURN = 16,
+    /* Replies that a client may leave unread, and descriptors that may wait in them, before its next request
+     * waits until it has read them. */
+    UNREAD_MAX = 16,
+    UNREAD_FDS_MAX = 16,
+    UNREAD_LENGTH = 4096, /* of a reply that counts as one; a longer one is waited for */
+};
 
 /* ---- opening and closing ---- */
 
@@ -85,7 +92,7 @@ static void connection_settle(struct worker *worker, struct connection *connecti
     worker->in_flight -= connection->in_flight;
     connection->client->user->in_flight -= connection->in_flight;
     connection->in_flight = 0;
-    connection->replied = false;
+    connection->unread = 0;
 }
 
 void connection_close(struct worker *worker, struct connection *connection)
@@ -215,12 +222,12 @@ bool connection_has_room(struct worker *worker, struct connection *connection, u
     return has_room(worker, connection, n);
 }
 
-void connection_sent(struct worker *worker, struct connection *connection, unsigned n)
+void connection_sent(struct worker *worker, struct connection *connection, size_t len, unsigned n)
 {
     if (connection->kind == FRAME_DATAGRAM)
         return; /* the courier counts */
-    connection->replied = true;
-    connection->in_flight = n;
+    connection->unread += len <= UNREAD_LENGTH ? 1 : UNREAD_MAX;
+    connection->in_flight += n;
     connection->client->user->in_flight += n;
     worker->in_flight += n;
 }
@@ -256,12 +263,23 @@ bool connection_heed(struct worker *worker, struct connection *connection)
     return false;
 }
 
+/*
+ * To ask the kernel at each request costs as much as the decision, and who sends one request after the other
+ * has always read: so a few replies may be unread, as long as little enough waits for all clients together.
+ */
+static bool may_leave_unread(const struct worker *worker, const struct connection *connection)
+{
+    return connection->unread < UNREAD_MAX && connection->in_flight < UNREAD_FDS_MAX &&
+           worker->in_flight < worker->in_flight_max / 2 &&
+           connection->client->user->in_flight < worker->in_flight_user_max / 2;
+}
+
 /* May the next request be read? If not, the connection may be gone. */
 static bool connection_is_ready(struct worker *worker, struct connection *connection)
 {
     if (connection->parked)
         return false;
-    if (connection->replied) {
+    if (connection->unread && (connection->paused || !may_leave_unread(worker, connection))) {
         if (msg_unread(connection->fd) > 0) {
             connection_pause(worker, connection);
             return false;

@@ -18,10 +18,10 @@ struct connection {
     int fd;
     enum frame_kind kind;
     pid_t pid;                    /* who connected: SO_PEERCRED */
-    unsigned in_flight;           /* descriptors of the last reply, until they are known to be taken */
+    unsigned in_flight;           /* descriptors of replies that are not known to be taken */
+    unsigned unread;              /* such replies: connection_sent() */
     struct courier_address *from; /* of a datagram: who is answered; or NULL */
     struct frame_part *part;      /* of the next request, on a stream; or NULL */
-    bool replied;                 /* a reply may still be unread */
     bool paused;                  /* waits for its client to read: EPOLLOUT instead of EPOLLIN */
     int64_t deadline; /* of the request that a slow opener has, also when it goes to another worker; or 0 */
     struct parked *parked; /* a slow opener works for it: it is not read from; else NULL */
@@ -52,7 +52,7 @@ bool connection_heed(struct worker *worker, struct connection *connection);
 
 /* Room for n more descriptors in flight to this client? Counts anew, once in a turn, before it says no. */
 bool connection_has_room(struct worker *worker, struct connection *connection, unsigned n);
-/* n descriptors went out with the reply. */
-void connection_sent(struct worker *worker, struct connection *connection, unsigned n);
+/* A reply of len bytes went out, and n descriptors with it. */
+void connection_sent(struct worker *worker, struct connection *connection, size_t len, unsigned n);
 
 #endif

@@ -16,7 +16,7 @@
 /* What goes before the bytes of a request. */
 struct handover {
     uint32_t in_flight;
-    uint32_t replied, warned;
+    uint32_t unread, warned;
     int64_t deadline;
     enum frame_kind kind;
     struct courier_address from; /* of a datagram, which has no socket of its own */
@@ -43,7 +43,7 @@ static int send_one(struct worker *worker, struct connection *connection, int so
     static uint8_t bytes[sizeof(struct handover) + WIRE_MAX_MESSAGE];
     struct handover head = {
         .in_flight = connection->in_flight,
-        .replied = connection->replied,
+        .unread = connection->unread,
         .warned = connection->warned,
         .deadline = connection->deadline,
         .kind = connection->kind,
@@ -93,8 +93,8 @@ static void take_over(struct worker *worker, const struct handover *head, const 
     if (!connection)
         return;
     board_add(&worker->counters->handed_over, 1);
-    connection_sent(worker, connection, head->in_flight);
-    connection->replied = head->replied;
+    connection_sent(worker, connection, 0, head->in_flight);
+    connection->unread = head->unread;
     connection->warned = head->warned;
     connection->deadline = head->deadline;
     if (head->len == 0)

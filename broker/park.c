@@ -111,7 +111,7 @@ static bool take_up(struct worker *worker, struct parked *p)
     unsigned sent = jobs_sent(worker->setup->jobs, p->job);
     forget(worker, p);
     connection->deadline = 0;
-    connection_sent(worker, connection, sent);
+    connection_sent(worker, connection, 0, sent);
     return connection_heed(worker, connection);
 }
 

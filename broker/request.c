@@ -143,7 +143,7 @@ static int send_results(struct worker *worker, struct connection *connection, co
         err = frame_send(worker, connection, len, NULL, 0);
     }
     if (err == 0)
-        connection_sent(worker, connection, (unsigned)n_fds);
+        connection_sent(worker, connection, len, (unsigned)n_fds);
     return err;
 }
 
@@ -247,7 +247,7 @@ static int send_reply(struct worker *worker, struct connection *connection, stru
     int err = frame_send(worker, connection, header.length, NULL, 0);
     leave(worker, request);
     if (err == 0)
-        connection_sent(worker, connection, 0);
+        connection_sent(worker, connection, header.length, 0);
     return err;
 }
 

@@ -27,7 +27,13 @@
 
 #include "../../common/wire.h"
 
-enum { ALICE = 2001, BOB = 2002, WORKER_UID = 64999, DIR_MAX = 64 };
+enum {
+    ALICE = 2001,
+    BOB = 2002,
+    WORKER_UID = 64999,
+    DIR_MAX = 64,
+    UNREAD_MAX = 16, /* replies that a client may leave unread: fob-protocol(7) */
+};
 
 struct broker {
     char dir[DIR_MAX]; /* the test's own, removed at the end */

@@ -256,8 +256,8 @@ static void pipeline(struct client_env *env)
     CHECK(sent > 0);
     count_requests(sent);
     usleep(200000);
-    /* One answer waits, and no second one was made: what is unread holds the rest back. */
-    CHECK_EQ(audit_count(env->broker, "\"op\":\"open\"", NULL), 1);
+    /* What is unread holds the rest back. */
+    CHECK_EQ(audit_count(env->broker, "\"op\":\"open\"", NULL), UNREAD_MAX);
     static struct msg_in reply;
     for (unsigned i = 0; i < sent; i++) {
         CHECK_EQ(msg_recv(sock, in, sizeof in, 0, &reply), 1);
