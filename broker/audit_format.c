@@ -63,6 +63,14 @@ static void put_text(struct line *line, const char *text)
     put_json(line, text, strlen(text));
 }
 
+/* A word of our own, in quotes: nothing in it needs to be escaped. */
+static void put_word(struct line *line, const char *word)
+{
+    PUT(line, "\"");
+    put(line, word, strlen(word));
+    PUT(line, "\"");
+}
+
 static void put_optional(struct line *line, const char *text)
 {
     if (text)
@@ -121,8 +129,10 @@ static void put_time(struct line *line, int64_t time_us)
 static void put_error(struct line *line, int error)
 {
     const char *name = error ? strerrorname_np(error) : NULL;
-    if (name || !error) {
-        put_optional(line, name);
+    if (!error) {
+        PUT(line, "null");
+    } else if (name) {
+        put_word(line, name);
     } else {
         PUT(line, "\"E");
         put_number(line, (uint64_t)error);
@@ -159,11 +169,11 @@ static void put_what(struct line *line, const struct audit_record *record)
 {
     char rights[POLICY_RIGHTS_TEXT], flags[WIRE_FLAGS_TEXT];
     PUT(line, ",\"op\":");
-    put_text(line, record->op);
+    put_word(line, record->op);
     PUT(line, ",\"rights\":");
-    put_text(line, policy_rights_text(rights, record->rights));
+    put_word(line, policy_rights_text(rights, record->rights));
     PUT(line, ",\"flags\":");
-    put_text(line, wire_flags_text(flags, record->flags));
+    put_word(line, wire_flags_text(flags, record->flags));
     PUT(line, ",\"path\":");
     if (record->path)
         put_json(line, record->path, record->path_len);
@@ -199,11 +209,11 @@ static size_t format(char *out, size_t size, const struct audit_record *record, 
     if (*raw)
         PUT(&line, ",\"raw\":true");
     PUT(&line, ",\"decision\":");
-    put_text(&line, record->allowed ? "allowed" : "refused");
+    put_word(&line, record->allowed ? "allowed" : "refused");
     PUT(&line, ",\"errno\":");
     put_error(&line, record->error);
     PUT(&line, ",\"reason\":");
-    put_text(&line, record->reason);
+    put_word(&line, record->reason);
     PUT(&line, ",\"rule\":");
     put_rule(&line, record);
     PUT(&line, ",\"id\":");

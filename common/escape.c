@@ -1,5 +1,6 @@
 #include "escape.h"
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -131,6 +132,41 @@ static bool is_control(uint32_t code)
            (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
 }
 
+static bool is_plain(unsigned char byte)
+{
+    return byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\';
+}
+
+/*
+ * The same of eight bytes at once. In x - 0x01..01 & ~x the top bit of a byte is set if it is 0, or if one
+ * below it was (then this says no where a look at each byte says yes).
+ */
+static bool are_plain(uint64_t bytes)
+{
+    const uint64_t ones = UINT64_MAX / 255, tops = ones * 0x80;
+    uint64_t quote = bytes ^ ones * '"', backslash = bytes ^ ones * '\\', del = bytes ^ ones * 0x7f;
+    uint64_t found = (quote - ones) & ~quote;
+    found |= (backslash - ones) & ~backslash;
+    found |= (del - ones) & ~del;
+    found |= (bytes - ones * 0x20) & ~bytes; /* controls */
+    return ((found | bytes) & tops) == 0;
+}
+
+/* Nearly all of what is written: bytes that stand for themselves. */
+static size_t plain_run(const unsigned char *at, const unsigned char *end)
+{
+    const unsigned char *from = at;
+    uint64_t eight;
+    for (; end - at >= (ptrdiff_t)sizeof eight; at += sizeof eight) {
+        memcpy(&eight, at, sizeof eight);
+        if (!are_plain(eight))
+            break;
+    }
+    while (at < end && is_plain(*at))
+        at++;
+    return (size_t)(at - from);
+}
+
 /* A character beyond ASCII, or, in a raw string, one byte of it. Returns the bytes taken. */
 static size_t json_put_wide(struct json_out *out, const unsigned char *at, size_t left, bool raw)
 {
@@ -147,11 +183,14 @@ size_t escape_json(char *out, size_t size, const char *bytes, size_t len, bool *
 {
     if (size == 0)
         return 0;
-    if (!*raw)
-        *raw = !escape_is_utf8(bytes, len);
     struct json_out json = { out, out + size - 1, false }; /* - 1: the NUL */
     const unsigned char *at = (const unsigned char *)bytes, *end = at + len;
+    size_t plain = plain_run(at, end);
+    if (!*raw && plain < len)
+        *raw = !escape_is_utf8(bytes, len);
     json_put(&json, "\"", 1);
+    json_put(&json, at, plain);
+    at += plain;
     while (at < end && !json.full) {
         if (*at < 0x80)
             json_put_ascii(&json, *at++);

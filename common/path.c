@@ -30,7 +30,7 @@ bool path_is_beneath(const char *path, size_t path_len, const char *dir, size_t 
 {
     if (dir_len == 1)
         return true; /* the root: the only clean path of one byte */
-    if (path_len < dir_len || memcmp(path, dir, dir_len) != 0)
+    if (path_len < dir_len || (path_len > dir_len && path[dir_len] != '/'))
         return false;
-    return path_len == dir_len || path[dir_len] == '/';
+    return memcmp(path, dir, dir_len) == 0;
 }

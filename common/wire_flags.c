@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 
 /*
  * Where off_t has 64 bits glibc says O_LARGEFILE is 0, but the kernel sets its own bit on every file, and
@@ -115,16 +116,14 @@ int64_t wire_flags_from_open(int oflags)
 
 const char *wire_flags_text(char out[WIRE_FLAGS_TEXT], uint32_t flags)
 {
-    size_t at = 0;
-    out[0] = '\0';
-    for (size_t i = 0; i < N_FLAGS; i++) {
+    char *at = out;
+    for (size_t i = 0; i < N_FLAGS; i++)
         if (flags & FLAGS[i].flag)
-            at += (size_t)snprintf(out + at, WIRE_FLAGS_TEXT - at, "%s%s", at > 0 ? "|" : "", FLAGS[i].name);
-    }
+            at = stpcpy(stpcpy(at, at > out ? "|" : ""), FLAGS[i].name);
     uint32_t unknown = flags & ~(uint32_t)WIRE_FLAGS;
     if (unknown != 0)
-        snprintf(out + at, WIRE_FLAGS_TEXT - at, "%s0x%x", at > 0 ? "|" : "", (unsigned)unknown);
-    else if (at == 0)
-        snprintf(out, WIRE_FLAGS_TEXT, "0");
+        snprintf(at, WIRE_FLAGS_TEXT - (size_t)(at - out), "%s0x%x", at > out ? "|" : "", (unsigned)unknown);
+    else if (at == out)
+        stpcpy(at, "0");
     return out;
 }

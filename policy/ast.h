@@ -141,6 +141,7 @@ struct ast {
     struct policy_user *users; /* sorted by uid; empty when not needed */
     size_t n_users;
     const char **pseudo; /* mount points, copied from the env */
+    size_t *pseudo_len;  /* of each */
     size_t n_pseudo;
 };
 

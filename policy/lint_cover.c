@@ -148,7 +148,7 @@ static bool is_kept_out(const struct ast *ast, const struct pattern *its, const 
         n++;
     size_t len = witness_path(mine->components, n, NULL, 0, path);
     for (size_t i = 0; i < ast->n_pseudo; i++) {
-        size_t point = strlen(ast->pseudo[i]);
+        size_t point = ast->pseudo_len[i];
         if (its->literal_len < point && path_is_beneath(path, len, ast->pseudo[i], point))
             return true;
     }

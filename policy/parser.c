@@ -121,10 +121,12 @@ static int copy_pseudo(struct parser *parser, struct ast *ast)
 {
     size_t n = parser->env->n_pseudo;
     ast->pseudo = arena_alloc(&parser->policy->arena, n, sizeof *ast->pseudo);
-    if (!ast->pseudo)
+    ast->pseudo_len = arena_alloc(&parser->policy->arena, n, sizeof *ast->pseudo_len);
+    if (!ast->pseudo || !ast->pseudo_len)
         return -ENOMEM;
     for (; ast->n_pseudo < n; ast->n_pseudo++) {
         const char *point = parser->env->pseudo[ast->n_pseudo];
+        ast->pseudo_len[ast->n_pseudo] = strlen(point);
         ast->pseudo[ast->n_pseudo] = arena_text(&parser->policy->arena, point, strlen(point));
         if (!ast->pseudo[ast->n_pseudo])
             return -ENOMEM;

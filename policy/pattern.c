@@ -72,7 +72,7 @@ size_t pattern_needed_literal(const struct ast *ast, const char *path, size_t le
 {
     size_t needed = 0;
     for (size_t i = 0; i < ast->n_pseudo; i++) {
-        size_t point = strlen(ast->pseudo[i]);
+        size_t point = ast->pseudo_len[i];
         if (point > needed && path_is_beneath(path, len, ast->pseudo[i], point))
             needed = point;
     }
