@@ -20,10 +20,15 @@ struct assume {
     size_t now_cap;
 };
 
+static bool groups_equal(const struct assume_identity *a, const struct assume_identity *b)
+{
+    return a->n_groups == b->n_groups &&
+           (a->n_groups == 0 || memcmp(a->groups, b->groups, a->n_groups * sizeof *a->groups) == 0);
+}
+
 static bool identity_equal(const struct assume_identity *a, const struct assume_identity *b)
 {
-    return a->uid == b->uid && a->gid == b->gid && a->dac == b->dac && a->n_groups == b->n_groups &&
-           (a->n_groups == 0 || memcmp(a->groups, b->groups, a->n_groups * sizeof *a->groups) == 0);
+    return a->uid == b->uid && a->gid == b->gid && a->dac == b->dac && groups_equal(a, b);
 }
 
 static int own_init(struct assume *assume)
@@ -77,45 +82,73 @@ void assume_free(struct assume *assume)
     free(assume);
 }
 
-/* Remembers a copy: the caller's groups may be freed, and others appear at the same address. */
-static int remember(struct assume *assume, const struct assume_identity *identity)
+static int make_room(struct assume *assume, size_t n_groups)
 {
-    if (identity->n_groups > assume->now_cap) {
-        gid_t *groups = realloc(assume->now_groups, identity->n_groups * sizeof *groups);
-        if (!groups)
-            return -ENOMEM;
-        assume->now_groups = groups;
-        assume->now_cap = identity->n_groups;
+    if (n_groups <= assume->now_cap)
+        return 0;
+    gid_t *groups = malloc(n_groups * sizeof *groups);
+    if (!groups)
+        return -ENOMEM;
+    if (assume->now.groups == assume->now_groups) { /* else they are the broker's own */
+        if (assume->now.n_groups)
+            memcpy(groups, assume->now_groups, assume->now.n_groups * sizeof *groups);
+        assume->now.groups = groups;
     }
+    free(assume->now_groups);
+    assume->now_groups = groups;
+    assume->now_cap = n_groups;
+    return 0;
+}
+
+/* A copy: the caller's groups may be freed, and others appear at the same address. */
+static void remember(struct assume *assume, const struct assume_identity *identity)
+{
     if (identity->n_groups)
         memcpy(assume->now_groups, identity->groups, identity->n_groups * sizeof *identity->groups);
     assume->now = *identity;
     assume->now.groups = assume->now_groups;
-    return 0;
 }
 
-/*
- * setgroups by syscall(2): the wrapper of libc is for all threads and allocates. setfsuid(2) and setfsgid(2)
- * do not report failure; a second call with an impossible id tells what is in force.
- */
-static bool switch_ids(const struct assume_identity *to)
+/* setfsuid(2) and setfsgid(2) do not report failure; a second call with an impossible id tells what is in
+ * force. */
+static bool switch_gid(gid_t gid)
 {
-    if (syscall(SYS_setgroups, to->n_groups, to->groups) < 0)
-        return false;
-    setfsgid(to->gid);
-    setfsuid(to->uid);
-    return (gid_t)setfsgid((gid_t)-1) == to->gid && (uid_t)setfsuid((uid_t)-1) == to->uid;
+    setfsgid(gid);
+    return (gid_t)setfsgid((gid_t)-1) == gid;
+}
+
+static bool switch_uid(uid_t uid)
+{
+    setfsuid(uid);
+    return (uid_t)setfsuid((uid_t)-1) == uid;
+}
+
+/* Only what differs: where users alternate, this is most of what a request costs. setgroups by syscall(2):
+ * the wrapper of libc is for all threads and allocates. */
+static bool switch_ids(const struct assume_identity *from, const struct assume_identity *to)
+{
+    return (groups_equal(from, to) || syscall(SYS_setgroups, to->n_groups, to->groups) == 0) &&
+           (from->gid == to->gid || switch_gid(to->gid)) && (from->uid == to->uid || switch_uid(to->uid));
+}
+
+/* A file-system uid that becomes 0, or was it, takes capabilities with it (capabilities(7)). */
+static bool switch_caps(const struct assume *assume, const struct assume_identity *from,
+                        const struct assume_identity *to)
+{
+    bool keeps = from->dac == to->dac && from->uid != 0 && to->uid != 0;
+    return keeps || cap_set_proc(to->dac ? assume->with_dac : assume->without_dac) == 0;
 }
 
 static int switch_to(struct assume *assume, const struct assume_identity *to)
 {
-    if (remember(assume, to) < 0)
+    if (make_room(assume, to->n_groups) < 0)
         return -ENOMEM;
-    if (!switch_ids(to) || cap_set_proc(to->dac ? assume->with_dac : assume->without_dac) < 0) {
+    if (!switch_ids(&assume->now, to) || !switch_caps(assume, &assume->now, to)) {
         log_error("cannot become uid %u for a request: %s: this worker ends", (unsigned)to->uid,
                   strerror(errno));
         abort();
     }
+    remember(assume, to);
     return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -130,6 +131,73 @@ static void create_for_another(void)
     _exit(0);
 }
 
+/* ---- any order of identities, held against /proc ---- */
+
+static const char *status_of(const char *field)
+{
+    static char line[1024];
+    char *value = NULL;
+    FILE *in = fopen("/proc/self/status", "re");
+    MUST(in);
+    while (!value && fgets(line, sizeof line, in))
+        if (strncmp(line, field, strlen(field)) == 0)
+            value = line + strlen(field);
+    fclose(in);
+    MUST(value);
+    return value;
+}
+
+/* The last of the four ids is that of the file system. */
+static unsigned fs_id(const char *field)
+{
+    unsigned ids[4];
+    MUST(sscanf(status_of(field), "%u %u %u %u", &ids[0], &ids[1], &ids[2], &ids[3]) == 4);
+    return ids[3];
+}
+
+static void expect(const struct assume_identity *identity, unsigned long long with_dac)
+{
+    const unsigned long long dac = 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_DAC_READ_SEARCH;
+    gid_t groups[8];
+    int n = getgroups(8, groups);
+    MUST(fs_id("Uid:") == identity->uid && fs_id("Gid:") == identity->gid);
+    MUST(n == (int)identity->n_groups);
+    for (int i = 0; i < n; i++)
+        MUST(groups[i] == identity->groups[i]);
+    MUST(strtoull(status_of("CapEff:"), NULL, 16) == (identity->dac ? with_dac : with_dac & ~dac));
+}
+
+static void switch_at_random(void)
+{
+    static const cap_value_t caps[] = { CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SETUID, CAP_SETGID };
+    static const gid_t groups[] = { 10, 20, 30, 40, 50 };
+    static const uid_t ids[] = { 0, 2001, 2002 };
+    become_worker(caps, 4);
+    struct assume *assume = assume_new(true);
+    const unsigned long long with_dac = strtoull(status_of("CapEff:"), NULL, 16);
+    MUST(assume);
+    srand(7);
+    for (int i = 0; i < 3000; i++) {
+        struct assume_identity identity = { ids[rand() % 3], ids[rand() % 3], NULL, 0, rand() % 2 };
+        unsigned first = (unsigned)rand() % 5;
+        gid_t *own = malloc(sizeof groups); /* another place each time, and not kept */
+        MUST(own);
+        memcpy(own, groups + first, (5 - first) * sizeof *own);
+        identity.groups = own;
+        identity.n_groups = (unsigned)rand() % (6 - first);
+        MUST(assume_identity(assume, &identity) == 0);
+        expect(&identity, with_dac);
+        free(own);
+        if (rand() % 8 == 0) {
+            const struct assume_identity broker = { 64999, 64999, NULL, 0, true };
+            MUST(assume_broker(assume) == 0);
+            expect(&broker, with_dac);
+        }
+    }
+    assume_free(assume);
+    _exit(0);
+}
+
 /* Without CAP_SETUID only the own identity is to be had, and never one with other groups. */
 static void cannot_switch(void)
 {
@@ -173,6 +241,12 @@ static void test_switching(void **state)
     assert_int_equal(run(switch_about), 0);
 }
 
+static void test_any_order(void **state)
+{
+    (void)state;
+    assert_int_equal(run(switch_at_random), 0);
+}
+
 static void test_creating(void **state)
 {
     (void)state;
@@ -200,6 +274,7 @@ int main(void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_switching),
+        cmocka_unit_test(test_any_order),
         cmocka_unit_test(test_creating),
         cmocka_unit_test(test_without_privilege),
         cmocka_unit_test(test_refused_midway_aborts),
