@@ -11,6 +11,7 @@
 
 #include "../common/util.h"
 #include "../common/wire.h"
+#include "known.h"
 #include "verify.h"
 
 enum {
@@ -333,7 +334,30 @@ static int open_once(struct opener *o, const struct opener_request *rq, struct t
     if (!(verify_type(st.st_mode) & target->rule->types))
         return refuse(res, EPERM, "type");
     bool waits = o->may_wait && S_ISREG(st.st_mode) && !(rq->flags & WIRE_NONBLOCK);
-    return open_existing(o, rq, target, waits, res);
+    err = open_existing(o, rq, target, waits, res);
+    if (err == 0 && o->known && S_ISREG(st.st_mode) && !(rq->flags & WIRE_PATH))
+        known_saw_file(o->known, target);
+    return err;
+}
+
+/*
+ * Without a look, where none is needed (known.h). False: nothing came of it, and the result is as it was; a
+ * name that does not stand for a regular file any more is to be asked for in the usual way.
+ */
+static bool open_known(struct opener *o, const struct opener_request *rq, struct target *target,
+                       struct opener_result *res)
+{
+    const uint32_t others = WIRE_PATH | WIRE_DIRECTORY | WIRE_EXCLUSIVE;
+    const struct opener_result before = *res;
+    if (!o->known || rq->flags & others || !(target->rule->types & POLICY_TYPE_FILE) ||
+        !known_has(o->known, target) || assume_for(o, rq, target->rule, false) < 0)
+        return false;
+    open_existing(o, rq, target, false, res);
+    if (res->fd >= 0 || res->slow)
+        return true;
+    known_forget(o->known, target);
+    *res = before;
+    return false;
 }
 
 /* Allowed by res->rule: opens path as a real path. */
@@ -346,6 +370,8 @@ static int open_real(struct opener *o, const struct opener_request *rq, const ch
     int err = target_init(&target, o->generation, res->rule, path, len, rq->flags & WRITING);
     if (err < 0)
         return kernel_says(res, err);
+    if (open_known(o, rq, &target, res))
+        return 0;
     for (int round = 0; round < RACE_ROUNDS; round++) {
         err = open_once(o, rq, &target, res);
         bool raced =

@@ -22,6 +22,7 @@ struct opener {
     struct policy_scratch *scratch;
     struct assume *assume;
     struct sealer_channel *sealer; /* NULL, or sock -1: no directory can be sealed */
+    struct known *known;           /* or NULL: every name is looked at */
     bool may_wait;                 /* a slow opener: file systems that block, leases, look-ups on disk */
     int proc_self_fd;              /* O_PATH /proc/self/fd */
 };

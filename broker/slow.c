@@ -14,6 +14,7 @@
 #include "../common/peer.h"
 #include "../common/util.h"
 #include "connection.h"
+#include "known.h"
 #include "datagram.h"
 #include "park.h"
 #include "request.h"
@@ -91,6 +92,8 @@ int slow_run(const struct worker_setup *setup)
     if (!worker)
         return 1;
     worker->opener.may_wait = true;
+    known_free(worker->opener.known); /* it looks at every name: what it opens may take long in any case */
+    worker->opener.known = NULL;
     return slow_loop(worker);
 }
 

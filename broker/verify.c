@@ -71,6 +71,27 @@ static bool others_can_write(const struct stat *dir)
     return (dir->st_uid != 0 && dir->st_uid != own) || (dir->st_mode & (S_IWGRP | S_IWOTH));
 }
 
+static bool is_roots(int tree, const char *dir)
+{
+    CLEANUP(fd_cleanup) int fd = target_pin(tree, dir, O_DIRECTORY);
+    struct stat st;
+    return fd >= 0 && fstat(fd, &st) == 0 && !others_can_write(&st);
+}
+
+bool verify_directories(const struct target *target)
+{
+    char dir[PATH_TEXT_MAX + 1];
+    bool all = is_roots(target->tree, ".");
+    const char *slash = strchr(target->rel, '/');
+    for (; all && slash; slash = strchr(slash + 1, '/')) {
+        size_t len = (size_t)(slash - target->rel);
+        memcpy(dir, target->rel, len);
+        dir[len] = '\0';
+        all = is_roots(target->tree, dir);
+    }
+    return all;
+}
+
 /* A second name could be anybody's file, linked in by who can write the directory (fs.protected_hardlinks may
  * be off). */
 static bool links_are_safe(const struct target *target, const struct stat *st)

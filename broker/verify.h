@@ -28,6 +28,10 @@ int target_pin(int tree, const char *rel, int flags);
 /* POLICY_TYPE_* of a file's mode, 0 for a symlink. */
 unsigned verify_type(mode_t mode);
 
+/* Can nobody but root (and, without privilege, the broker's own user) put anything else in the target's
+ * place, by writing a directory between the tree and it? */
+bool verify_directories(const struct target *target);
+
 /*
  * May fd, opened from the target, be handed out? 0, or a positive errno with *reason set: EPERM type: not
  * what the rule's type= allows, a set-user-ID file that could be written or executed, a pseudo file system

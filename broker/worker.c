@@ -17,6 +17,7 @@
 #include "../common/util.h"
 #include "connection.h"
 #include "datagram.h"
+#include "known.h"
 
 enum {
     EVENTS_IN_A_TURN = 64,
@@ -92,8 +93,9 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup)
         .generation = setup->generation,
         .scratch = policy_scratch_new(setup->generation->policy),
         .sealer = setup->sealer,
+        .known = known_new(),
     };
-    if (worker->reserve < 0 || worker->audit_timer < 0 || !worker->opener.scratch)
+    if (worker->reserve < 0 || worker->audit_timer < 0 || !worker->opener.scratch || !worker->opener.known)
         return -ENOMEM;
     set_flight_limits(worker);
     audit_tell(setup->audit, setup->board, setup->slot);
