@@ -86,6 +86,7 @@ soak_src    := $(wildcard tests/soak/*.c)
 facts_src   := $(wildcard tests/facts/*.c)
 program_src := $(wildcard tests/integration/programs/*.c)
 bench_src   := $(if $(wildcard tests/bench/*.c),$(shell grep -l '^int main' tests/bench/*.c))
+benchlib_src := $(filter-out $(bench_src),$(wildcard tests/bench/*.c))
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 pic = $(patsubst %.c,$(B)/pic/%.o,$(1))
@@ -119,7 +120,7 @@ remember = mkdir -p $(@D); echo '$(subst ','\'',$(1))' >$@.new; \
 $(B)/.flags: FORCE
 	@$(call remember,$(CC) $(BASE_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
 $(B)/.sources: FORCE
-	@$(call remember,$(common_src) $(policy_src) $(broker_src) $(client_src) $(trace_src) $(unitlib_src) $(intlib_src))
+	@$(call remember,$(common_src) $(policy_src) $(broker_src) $(client_src) $(trace_src) $(unitlib_src) $(intlib_src) $(benchlib_src))
 .PHONY: FORCE
 FORCE:
 
@@ -169,7 +170,7 @@ $(B)/libfob.a: $(B)/libfob.o
 # A test links what it includes, so that it builds (and says something) while other parts do not. A line
 # ` * Link: FLAGS` in its first comment adds flags, such as -Wl,--wrap=NAME.
 includes_of = $(if $(wildcard $(1)),$(shell grep -lE 'include "(\.\./)+$(2)' $(1)))
-test_all_src := $(unit_src) $(unitlib_src) $(fuzz_src) $(oracle_src) $(inttest_src) $(intlib_src) $(bench_src)
+test_all_src := $(unit_src) $(unitlib_src) $(fuzz_src) $(oracle_src) $(inttest_src) $(intlib_src) $(bench_src) $(benchlib_src)
 using_broker := $(call includes_of,$(test_all_src),broker/)
 using_policy := $(call includes_of,$(test_all_src),policy/)
 using_client := $(call includes_of,$(test_all_src),client/)
@@ -191,12 +192,13 @@ endef
 # What tests share is an archive too: pulled in by those that use it.
 $(call archive,tests/unit,$(unitlib_src))
 $(call archive,tests/integration,$(intlib_src))
+$(call archive,tests/bench,$(benchlib_src))
 # sources, folder of the programs, what they share and its sources
 tests_of = $(foreach s,$(1),$(eval $(call test_rule,$(2)/$(basename $(notdir $(s))),$(s),$(3),$(4))))
 $(call tests_of,$(unit_src) $(oracle_src),$(B)/tests,$(B)/tests/unit.a,$(unitlib_src))
 $(call tests_of,$(fuzz_src),$(B)/tests,$(call obj,tests/fuzz/replay.c))
 $(call tests_of,$(inttest_src),$(B)/tests/integration,$(B)/tests/integration.a,$(intlib_src))
-$(call tests_of,$(bench_src),$(B)/tests/bench)
+$(call tests_of,$(bench_src),$(B)/tests/bench,$(B)/tests/bench.a $(B)/tests/integration.a,$(benchlib_src))
 $(soak_bin): $(call obj,$(soak_src)) $(B)/policy.a $(B)/common.a
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(LINK) -o $@ $^

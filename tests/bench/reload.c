@@ -1,7 +1,8 @@
 /*
- * reload: what reloads of 10,000 rules cost those who ask meanwhile: CLIENTS processes open as fast as they
- * can, in turn without and with a reload every PAUSE_MS. Prints p50 and p99 of both; a lost request ends it.
+ * What reloads of 10,000 rules cost those who ask meanwhile: some clients open as fast as they can, in turn
+ * without and with a reload every PAUSE_MS.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -10,108 +11,38 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../../client/fob.h"
+#include "clients.h"
+#include "measure.h"
+#include "sections.h"
+#include "servers.h"
 
 enum {
-    RULES = 10000,
+    NEW_RULES = 10000,
     CLIENTS = 8,
-    ROUNDS = 5,
-    CLIENT_UID = 2001,
     CLASSES = 1 << 16,
-    ROUND_MS = 1000,
-    PAUSE_MS = 100
+    PAUSE_MS = 100,
+    RELOAD_ROUNDS = 5,
+    ROUND_MS = 1000
 };
 
-static char dir[] = "/tmp/fob-bench.XXXXXX", file[64], sock[64], control[64], fobctl[512];
-static pid_t fobd;
-
-/* By microsecond; one table for quiet times, one for reloads. */
-struct shared {
+/* By microsecond, of the round that is now; one table for quiet times, one for reloads. */
+static struct shared {
     _Atomic int reloading, over;
     _Atomic unsigned long counts[2][CLASSES], lost;
 } * shared;
 
-static void finish(void)
+static _Noreturn void ask_all_the_time(const char *socket)
 {
-    char command[64];
-    kill(fobd, SIGTERM);
-    waitpid(fobd, NULL, 0);
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    if (system(command) != 0)
-        fprintf(stderr, "reload: %s is left\n", dir);
-}
-
-static void write_policy(void)
-{
-    char path[64];
-    snprintf(path, sizeof path, "%s/bench.policy", dir);
-    FILE *out = fopen(path, "we");
-    for (unsigned i = 0; out && i < RULES; i++)
-        fprintf(out, "allow user:%u,group:%u read %s/set%u/*.log\n", 3000 + i, i % 100, dir, i);
-    if (!out || fprintf(out, "allow user:%d read %s/data/**\n", CLIENT_UID, dir) < 0 || fclose(out) != 0) {
-        perror(path);
-        exit(1);
-    }
-}
-
-static void prepare(const char *build)
-{
-    char path[64];
-    if (!mkdtemp(dir) || chmod(dir, 0755) < 0) {
-        perror(dir);
-        exit(1);
-    }
-    snprintf(path, sizeof path, "%s/data", dir);
-    mkdir(path, 0755);
-    snprintf(file, sizeof file, "%s/data/file", dir);
-    close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-    snprintf(sock, sizeof sock, "%s/sock", dir);
-    snprintf(control, sizeof control, "%s/sock.control", dir);
-    snprintf(fobctl, sizeof fobctl, "%s/fobctl", build);
-    write_policy();
-    snprintf(path, sizeof path, "%s/conf", dir);
-    FILE *out = fopen(path, "we");
-    if (out)
-        fprintf(out, "socket %s\npolicy %s/bench.policy\naudit file %s/audit\nuser 64999\n", sock, dir, dir);
-    if (!out || fclose(out) != 0)
-        exit(1);
-    fobd = fork();
-    if (fobd == 0) {
-        char program[512];
-        snprintf(program, sizeof program, "%s/fobd", build);
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        if (!freopen("/dev/null", "w", stderr))
-            _exit(127);
-        execl(program, "fobd", "-f", path, (char *)NULL);
-        _exit(127);
-    }
-    atexit(finish);
-}
-
-static double now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
-static void ask_all_the_time(void)
-{
-    struct fob *fob = NULL;
-    if (setresgid(CLIENT_UID, CLIENT_UID, CLIENT_UID) || setresuid(CLIENT_UID, CLIENT_UID, CLIENT_UID))
-        _exit(1);
-    for (int i = 0; i < 200 && !(fob = fob_connect(sock)); i++)
-        usleep(20000);
+    become(CLIENT_UID);
+    struct fob *fob = fob_connect(socket);
     while (fob && !shared->over) {
         int reloading = shared->reloading;
         double begin = now_us();
-        int fd = fob_open(fob, file, O_RDONLY, 0);
+        int fd = fob_open(fob, at("data/file"), O_RDONLY, 0);
         unsigned took = (unsigned)(now_us() - begin);
         shared->lost += fd < 0;
         close(fd);
@@ -120,79 +51,117 @@ static void ask_all_the_time(void)
     _exit(!fob);
 }
 
-static unsigned reload_once(void)
+static void reload_once(void)
 {
     int status;
     pid_t pid = fork();
     if (pid == 0) {
-        if (!freopen("/dev/null", "w", stdout))
-            _exit(127);
-        execl(fobctl, "fobctl", "-s", control, "reload", (char *)NULL);
+        int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        dup2(null, STDOUT_FILENO);
+        execl(built("fobctl"), "fobctl", "-s", at("fob.sock.control"), "reload", (char *)NULL);
         _exit(127);
     }
-    if (waitpid(pid, &status, 0) < 0 || status != 0) {
-        fputs("reload: a reload failed\n", stderr);
-        exit(1);
-    }
-    return 1;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+        die("a reload failed");
 }
 
-static unsigned quantile(int reloading, double q)
+static unsigned long total(int reloading)
 {
-    unsigned long total = 0, so_far = 0;
+    unsigned long sum = 0;
     for (unsigned i = 0; i < CLASSES; i++)
-        total += shared->counts[reloading][i];
+        sum += shared->counts[reloading][i];
+    return sum;
+}
+
+static double quantile(int reloading, double q)
+{
+    double wanted = q * (double)total(reloading);
+    unsigned long so_far = 0;
     for (unsigned i = 0; i < CLASSES; i++) {
         so_far += shared->counts[reloading][i];
-        if ((double)so_far >= q * (double)total)
+        if ((double)so_far >= wanted)
             return i;
     }
-    return 0;
+    return CLASSES;
 }
 
-static unsigned run_rounds(double *reload_ms)
+struct figures {
+    double p50[2][ROUNDS_MAX], p99[2][ROUNDS_MAX];
+    double rate[2]; /* opens a second, quiet and with reloads: of the last round */
+    double reload_us;
+    unsigned reloads;
+};
+
+static void quiet_for(struct figures *figures)
 {
-    unsigned reloads = 0;
-    double spent = 0;
-    for (int r = 0; r < ROUNDS; r++) {
-        shared->reloading = 0;
-        usleep(ROUND_MS * 1000);
-        shared->reloading = 1;
-        for (double end = now_us() + ROUND_MS * 1000; now_us() < end;) {
-            double begin = now_us();
-            reloads += reload_once();
-            spent += now_us() - begin;
-            usleep(PAUSE_MS * 1000);
-        }
-    }
-    shared->over = 1;
-    *reload_ms = spent / reloads / 1000;
-    return reloads;
+    shared->reloading = 0;
+    usleep(ROUND_MS * 1000);
+    figures->rate[0] = (double)total(0) * 1000 / ROUND_MS;
 }
 
-int main(void)
+static void reload_for(struct figures *figures)
 {
-    const char *build = getenv("BUILD") ? getenv("BUILD") : "build";
-    double reload_ms;
-    if (geteuid() != 0) {
-        fputs("reload: needs root\n", stderr);
-        return 1;
+    double begin = now_us(), end = begin + ROUND_MS * 1000;
+    shared->reloading = 1;
+    while (now_us() < end) {
+        double before = now_us();
+        reload_once();
+        figures->reload_us += now_us() - before;
+        figures->reloads++;
+        usleep(PAUSE_MS * 1000);
     }
-    prepare(build);
+    figures->rate[1] = (double)total(1) * 1e6 / (now_us() - begin);
+}
+
+static void run_round(struct figures *figures, int round)
+{
+    for (int i = 0; i < 2; i++)
+        for (int c = 0; c < CLASSES; c++)
+            shared->counts[i][c] = 0;
+    quiet_for(figures);
+    reload_for(figures);
+    for (int i = 0; i < 2; i++) {
+        figures->p50[i][round] = quantile(i, 0.5);
+        figures->p99[i][round] = quantile(i, 0.99);
+    }
+}
+
+static void tell(const struct figures *f, int rounds)
+{
+    char detail[256];
+    snprintf(detail, sizeof detail,
+             "%u reloads of %.1f ms each; opens a second: %.0f without, %.0f with a reload every %d ms",
+             f->reloads, f->reload_us / f->reloads / 1e3, f->rate[0], f->rate[1], PAUSE_MS);
+    report(&(struct row){ "8 clients, reloads meanwhile: p50", "us", "p50 without", .limit = 0 }, f->p50[1],
+           f->p50[0], rounds);
+    report(&(struct row){ "8 clients, reloads meanwhile: p99", "us", "p99 without", .limit = 3 }, f->p99[1],
+           f->p99[0], rounds);
+    report_value(
+        &(struct row){ "requests that were lost", "", .limit = 0.5, .goal = "none", .detail = detail },
+        (double)shared->lost);
+}
+
+void section_reload(void)
+{
+    static struct figures figures;
+    struct server fobd;
+    int rounds = effort.rounds < RELOAD_ROUNDS ? effort.rounds : RELOAD_ROUNDS;
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
-        return 1;
+        die("mmap: %s", strerror(errno));
+    need_fobd(&fobd,
+              &(struct fobd_options){ .name = "fob", .cpu = CPU_ANY, .workers = 2, .rules = NEW_RULES });
     fflush(NULL);
     for (int i = 0; i < CLIENTS; i++)
         if (fork() == 0)
-            ask_all_the_time();
+            ask_all_the_time(fobd.socket);
     usleep(500000);
-    unsigned reloads = run_rounds(&reload_ms);
-    printf("\n%u reloads of 10,000 rules under %d clients at full speed: %.1f ms each, %lu requests lost\n",
-           reloads, CLIENTS, reload_ms, shared->lost);
-    printf("%-34s %8s %8s\n%-34s %8u %8u\n%-34s %8u %8u\n%-34s %7.2fx %7.2fx  (goal: <= 3x)\n", "", "p50 us",
-           "p99 us", "quiet", quantile(0, 0.5), quantile(0, 0.99), "a reload every 100 ms", quantile(1, 0.5),
-           quantile(1, 0.99), "ratio", (double)quantile(1, 0.5) / quantile(0, 0.5),
-           (double)quantile(1, 0.99) / quantile(0, 0.99));
-    return shared->lost != 0;
+    for (int r = 0; r < rounds; r++)
+        run_round(&figures, r);
+    shared->over = 1;
+    for (int i = 0; i < CLIENTS; i++)
+        if (wait(&(int){ 0 }) < 0)
+            die("a client is gone");
+    tell(&figures, rounds);
+    servers_stop();
 }
