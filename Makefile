@@ -108,10 +108,10 @@ bench_bin  := $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(bench_src))
 all: $(programs) $(libraries) ## build fobd, fob and libfob into build/ (the default)
 
 # What is missing is installed only by targets that say so in their help; plain `make` tells and stops.
-installing := demo deps check check-% soak lint fuzz coverage bench bench-quick
+installing := demo deps check check-% soak lint fuzz coverage bench bench-quick bench-plot
 deps_mode := $(if $(filter $(installing),$(MAKECMDGOALS)),install,tell)
 
-$(foreach set,build check lint clang valgrind,$(B)/.deps-$(set)): $(B)/.deps-%: tests/deps.sh
+$(foreach set,build check lint clang valgrind plot,$(B)/.deps-$(set)): $(B)/.deps-%: tests/deps.sh
 	@mkdir -p $(@D) && sh tests/deps.sh $(deps_mode) $* && touch $@
 
 # Rewritten only when they differ: objects made with other flags, and archives of other sources, are out of date.
@@ -247,7 +247,7 @@ SOAK_MINUTES ?= 10
 
 # ---------------------------------------------------------------- more than the ordinary check
 
-.PHONY: demo check-asan check-valgrind fuzz bench bench-quick coverage lint format
+.PHONY: demo check-asan check-valgrind fuzz bench bench-quick bench-plot coverage lint format
 demo: all ## a real, confined broker at work, step by step (as root: installs what is missing)
 	@BUILD=$(abspath $(B)) sh tests/demo.sh
 
@@ -277,10 +277,13 @@ fuzz: $(fuzzers) ## run each fuzzer for FUZZ_SECONDS (30), beginning with its co
 	@sh tests/fuzz.sh $(FUZZ_SECONDS) $(fuzzers)
 
 bench_needs := all $(bench_bin)
-bench: $(bench_needs) ## fob and its peers side by side: a table and build/bench.json, five minutes
-	@BUILD=$(abspath $(B)) sh tests/bench/run.sh full
+bench: $(bench_needs) ## fob and its peers side by side: a table and build/bench.json, five minutes (BENCH='single many': parts)
+	@BUILD=$(abspath $(B)) sh tests/bench/run.sh full $(BENCH)
 bench-quick: $(bench_needs) ## the same in thirty seconds
-	@BUILD=$(abspath $(B)) sh tests/bench/run.sh quick
+	@BUILD=$(abspath $(B)) sh tests/bench/run.sh quick $(BENCH)
+bench-plot: $(B)/.deps-plot ## the curves of the last make bench (run now if there was none): build/bench.svg, bench.png
+	@+grep -qs '^{"curve":' $(B)/bench.json || $(MAKE) --no-print-directory bench
+	@BUILD=$(abspath $(B)) sh tests/bench/plot.sh
 
 coverage: $(B)/.deps-clang ## lines of common, policy and broker that make check runs (fails under 90 %)
 	@+rm -rf $(B)/cov/profile; mkdir -p $(B)/cov/profile; chmod 1777 $(B)/cov/profile; status=0; \

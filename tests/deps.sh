@@ -1,7 +1,7 @@
 #!/bin/sh
 # deps.sh install|tell SET...: are the build's needs here? Probed by using them, not by asking a package manager.
 # install: as root on a Debian, what is missing is installed. tell (or not root): prints the one command to run.
-# Sets: build, check, lint, clang, valgrind.
+# Sets: build, check, lint, clang, valgrind, plot.
 set -eu
 
 mode=$1
@@ -60,6 +60,7 @@ probe() {
             clang -fsanitize=fuzzer,address,undefined -x c -o /dev/null - 2>/dev/null || { need clang; need libclang-rt-dev; }
         ;;
     valgrind) need_command valgrind valgrind ;;
+    plot) need_command gnuplot-nox gnuplot ;;
     *)
         echo "deps.sh: unknown set: $1" >&2
         exit 2

@@ -195,7 +195,7 @@ void section_workers(void)
                                   .x_name = "number of workers",
                                   .y_name = "opens a second of 64 clients",
                                   .unit = "1/s",
-                                  .other_name = "floor with as many" };
+                                  .other_name = "floor" };
     static struct server fobds[CPUS_MAX], floors[CPUS_MAX];
     struct side sides[SIDES_MAX];
     curve.n = cpus() < CPUS_MAX ? cpus() : CPUS_MAX;

@@ -234,7 +234,7 @@ static void put_array(FILE *out, const char *key, const double *values, int n)
 {
     fprintf(out, ",\"%s\":[", key);
     for (int i = 0; i < n; i++)
-        fprintf(out, "%s%.6g", i ? "," : "", values[i]);
+        fprintf(out, "%s%.7g", i ? "," : "", values[i]);
     fputc(']', out);
 }
 
