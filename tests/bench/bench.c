@@ -1,6 +1,7 @@
 /*
  * bench quick|full|tiny [SECTION...]: fob beside its peers, in one run, in interleaved rounds. Prints a table
- * and writes build/bench.json. It judges nothing: a goal that is missed is printed, and fails nothing.
+ * and writes build/bench.json, or $BENCH_JSON. It judges nothing: a goal that is missed is printed, and fails
+ * nothing.
  *
  * This process only starts the sections, one after the other, each as a process group of its own: whatever
  * way one ends, and when this one is told to end, no process and no folder is left.
@@ -205,8 +206,9 @@ int main(int argc, char **argv)
          "other: medians");
     bool well = run_sections(argv + 2);
     place_remove();
-    err = measure_write_json(built("bench.json"));
+    const char *json = getenv("BENCH_JSON") ? getenv("BENCH_JSON") : built("bench.json");
+    err = measure_write_json(json);
     if (err < 0)
-        die("%s: %s", built("bench.json"), strerror(-err));
+        die("%s: %s", json, strerror(-err));
     return !well;
 }

@@ -14,7 +14,7 @@
 
 #include "../../common/util.h"
 
-static char top[] = "/tmp/fob-bench.XXXXXX", section[64];
+static char top[96], section[128];
 
 void die(const char *format, ...)
 {
@@ -72,6 +72,9 @@ static int remove_tree(const char *path)
 
 int place_make(void)
 {
+    const char *tmp = getenv("TMPDIR");
+    if (snprintf(top, sizeof top, "%s/fob-bench.XXXXXX", tmp && *tmp ? tmp : "/tmp") >= (int)sizeof top)
+        return -ENAMETOOLONG;
     return mkdtemp(top) && chmod(top, 0755) == 0 ? 0 : -errno;
 }
 
