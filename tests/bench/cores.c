@@ -77,7 +77,7 @@ static void measure(const void *data)
 
 void section_cores(void)
 {
-    struct peers peers;
+    struct peers peers = { 0 };
     if (cpus() < 2) {
         report_skipped("one client, two cores", "there is one processor");
         return;

@@ -112,7 +112,7 @@ static void measure(const void *data)
 
 void section_single(void)
 {
-    struct peers peers;
+    struct peers peers = { 0 };
     need_fobd(&peers.fobd, &(struct fobd_options){ .name = "fob", .cpu = CPU_SERVER });
     start_floor(&peers.floor, "floor", CPU_SERVER, 0, 0, "");
     start_floor(&peers.visited, "visited", CPU_SERVER, 0, 0, "");
