@@ -103,9 +103,11 @@ static _Noreturn void be_section(const struct section *section, const sigset_t *
     _exit(0);
 }
 
-/* Waits for SIGCHLD and the ending ones, which are blocked. True: go on. */
-static bool run_section(const struct section *section, const sigset_t *signals, const sigset_t *before,
-                        bool *failed)
+enum outcome { WELL, FAILED, ENDED /* by a signal: what there is so far is nothing to keep */ };
+
+/* Waits for SIGCHLD and the ending ones, which are blocked. */
+static enum outcome run_section(const struct section *section, const sigset_t *signals,
+                                const sigset_t *before)
 {
     heading(section->title);
     fflush(NULL);
@@ -114,8 +116,7 @@ static bool run_section(const struct section *section, const sigset_t *signals, 
         be_section(section, before);
     if (pid < 0) {
         perror("bench: fork");
-        *failed = true;
-        return false;
+        return ENDED;
     }
     setpgid(pid, pid);
     int status = await(pid, signals);
@@ -123,8 +124,7 @@ static bool run_section(const struct section *section, const sigset_t *signals, 
     place_leave(section->name);
     if (status > 0)
         report_skipped(section->title, "failed: see above");
-    *failed |= status != 0;
-    return status != -1;
+    return status == -1 ? ENDED : status ? FAILED : WELL;
 }
 
 /* ---- what to do ---- */
@@ -174,23 +174,30 @@ static void raise_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static bool run_sections(char **names)
+/* From now on they wait until they are waited for. */
+static void block_signals(sigset_t *signals, sigset_t *before)
 {
-    bool failed = false, goes_on = true;
-    sigset_t signals, before;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGCHLD);
+    sigemptyset(signals);
+    sigaddset(signals, SIGCHLD);
     for (size_t i = 0; i < ARRAY_SIZE(ending); i++)
-        sigaddset(&signals, ending[i]);
-    sigprocmask(SIG_BLOCK, &signals, &before);
-    for (size_t i = 0; goes_on && i < ARRAY_SIZE(sections); i++)
-        if (is_wanted(&sections[i], names, strcmp(effort.name, "full") != 0))
-            goes_on = run_section(&sections[i], &signals, &before, &failed);
-    return !failed;
+        sigaddset(signals, ending[i]);
+    sigprocmask(SIG_BLOCK, signals, before);
+}
+
+static enum outcome run_sections(char **names, const sigset_t *signals, const sigset_t *before)
+{
+    enum outcome worst = WELL;
+    for (size_t i = 0; worst != ENDED && i < ARRAY_SIZE(sections); i++)
+        if (is_wanted(&sections[i], names, strcmp(effort.name, "full") != 0)) {
+            enum outcome outcome = run_section(&sections[i], signals, before);
+            worst = outcome > worst ? outcome : worst;
+        }
+    return worst;
 }
 
 int main(int argc, char **argv)
 {
+    sigset_t signals, before;
     if (argc < 2 || !parse(argv))
         return usage();
     if (geteuid() != 0)
@@ -198,17 +205,18 @@ int main(int argc, char **argv)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     raise_limit();
     measure_begin();
+    block_signals(&signals, &before);
     int err = place_make();
     if (err < 0)
         die("no folder to work in: %s", strerror(-err));
     puts("fob: confined, audited to a file, 1,000 rules. ratio: median of the rounds, and their range; fob "
          "and "
          "other: medians");
-    bool well = run_sections(argv + 2);
+    enum outcome outcome = run_sections(argv + 2, &signals, &before);
     place_remove();
     const char *json = getenv("BENCH_JSON") ? getenv("BENCH_JSON") : built("bench.json");
-    err = measure_write_json(json);
+    err = outcome == ENDED ? 0 : measure_write_json(json);
     if (err < 0)
         die("%s: %s", json, strerror(-err));
-    return !well;
+    return outcome != WELL;
 }

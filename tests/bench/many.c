@@ -204,7 +204,7 @@ void section_workers(void)
     if (curve.n == 1)
         return;
     for (int i = 0; i < curve.n; i++) {
-        char name[2][16];
+        char name[2][32];
         snprintf(name[0], sizeof name[0], "fob%d", i + 1);
         snprintf(name[1], sizeof name[1], "floor%d", i + 1);
         curve.x[i] = i + 1;

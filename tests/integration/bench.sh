@@ -46,14 +46,14 @@ done
 has '"curve":"users"'
 holds "a section failed: $(cat "$tmp/table")" [ "$(grep -c 'failed: see above' "$tmp/table")" = 0 ]
 
-"$bench" full single >"$tmp/table" 2>&1 &
+"$bench" full single >"$tmp/ended" 2>&1 &
 pid=$!
 i=0
-until grep -q 'one open' "$tmp/table" || [ $i = 100 ]; do
+until grep -qs "one open" "$tmp/ended" || [ $i = 100 ]; do
     i=$((i + 1))
     sleep 0.1
 done
-kill "$pid"
+kill "$pid" || bad "it has ended by itself: $(cat "$tmp/ended")"
 wait "$pid"
 holds "told to end" [ $? = 1 ]
 nothing_is_left
