@@ -106,6 +106,23 @@ void run_visit(const void *visit)
     close(sock);
 }
 
+struct library library_ask(const char *socket, const char *path)
+{
+    struct library library = { fob_connect(socket), path };
+    if (!library.fob)
+        die("fob_connect: %s", strerror(errno));
+    return library;
+}
+
+void run_library(const void *library)
+{
+    const struct library *l = library;
+    int fd = fob_open(l->fob, l->path, O_RDONLY, 0);
+    if (fd < 0)
+        die("fob_open: %s", strerror(errno));
+    close(fd);
+}
+
 void run_open(const void *path)
 {
     close(open(path, O_RDONLY | O_CLOEXEC));

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
+#include "../../client/fob.h"
+
 struct question {
     const char *peer;         /* who is asked, for messages */
     int sock;                 /* -1: question_connected() */
@@ -34,6 +36,13 @@ struct visit {
     struct question question;
 };
 void run_visit(const void *visit);
+/* By libfob, as programs use it. */
+struct library {
+    struct fob *fob; /* to be fob_close()d */
+    const char *path;
+};
+struct library library_ask(const char *socket, const char *path);
+void run_library(const void *library);
 /* open(2) and close(2) of the path itself. */
 void run_open(const void *path);
 

@@ -2,14 +2,9 @@
  * One client and its server, each with a core of its own: whoever waits lets his core halt, and waking it
  * costs more than the work. Busy-poll on both sides is what helps.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "../../client/fob.h"
 #include "clients.h"
 #include "measure.h"
 #include "sections.h"
@@ -23,20 +18,6 @@ struct peers {
     bool busy_poll; /* this fobd has it */
 };
 
-struct library {
-    struct fob *fob;
-    const char *path;
-};
-
-static void run_library(const void *library)
-{
-    const struct library *l = library;
-    int fd = fob_open(l->fob, l->path, O_RDONLY, 0);
-    if (fd < 0)
-        die("fob_open: %s", strerror(errno));
-    close(fd);
-}
-
 static void measure_busy_poll(const struct peers *peers, const char *path, const struct act *floor)
 {
     static const char raw[] = "busy-poll 50 us on both sides: p50", library_too[] = "the same by libfob";
@@ -47,9 +28,7 @@ static void measure_busy_poll(const struct peers *peers, const char *path, const
     }
     setenv("FOB_BUSY_POLL", SPIN_TEXT, 1);
     struct question fob = ask_fob(connected(peers->spinning_fobd.socket, SOCK_SEQPACKET), path, 1);
-    struct library library = { fob_connect(peers->spinning_fobd.socket), path };
-    if (!library.fob)
-        die("fob_connect: %s", strerror(errno));
+    struct library library = library_ask(peers->spinning_fobd.socket, path);
     fob.spin_us = SPIN_US;
     compare(&(struct row){ raw, "us", "the floor that blocks", .limit = 0.5 },
             &(struct act){ run_question, &fob, 0, 0 }, floor);

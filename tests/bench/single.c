@@ -2,13 +2,11 @@
  * One client and its server on one core: nothing but the work is measured, no core is woken.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../client/fob.h"
 #include "../../common/msg.h"
 #include "clients.h"
 #include "measure.h"
@@ -21,21 +19,6 @@ struct peers {
     struct server fobd, floor, visited, opend;
     char apue[PLACE_NAME], opener[PLACE_NAME];
 };
-
-/* libfob, as programs use it. */
-struct library {
-    struct fob *fob;
-    const char *path;
-};
-
-static void run_library(const void *library)
-{
-    const struct library *l = library;
-    int fd = fob_open(l->fob, l->path, O_RDONLY, 0);
-    if (fd < 0)
-        die("fob_open: %s", strerror(errno));
-    close(fd);
-}
 
 /* An opener for this one file. */
 static void run_opener(const void *program)
@@ -65,10 +48,8 @@ static void measure_one(const struct peers *peers, const char *path)
     struct question floor = ask_floor(connected(peers->floor.socket, SOCK_SEQPACKET), path);
     struct question opend = ask_apue(connected(peers->opend.socket, SOCK_STREAM), path);
     struct question apue = ask_apue(connected(peers->apue, SOCK_STREAM), path);
-    struct library library = { fob_connect(peers->fobd.socket), path };
+    struct library library = library_ask(peers->fobd.socket, path);
     const struct act act = { run_question, &fob, 0, 0 }, act_opend = { run_question, &opend, 0, 0 };
-    if (!library.fob)
-        die("fob_connect: %s", strerror(errno));
     compare(&(struct row){ "one open: p50", "us", "the floor", .limit = 1.25 }, &act,
             &(struct act){ run_question, &floor, 0, 0 });
     compare(&(struct row){ "one fob_open() of libfob", "us", "the floor", .limit = 0 },
