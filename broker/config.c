@@ -243,5 +243,6 @@ void config_print(const struct config *config, FILE *out)
     fprintf(out, "max-requests-per-second-per-user %u\n", config->max_rate);
     fprintf(out, "open-timeout %u\n", config->open_timeout_ms / 1000);
     fprintf(out, "slow-openers %u\n", config->slow_openers);
+    fprintf(out, "busy-poll %u\n", config->busy_poll_us);
     fprintf(out, "require-confinement %s\n", config->require_confinement ? "yes" : "no");
 }

@@ -46,6 +46,7 @@ struct config {
     unsigned max_rate;        /* entries a second of one user; 0: no limit */
     unsigned open_timeout_ms; /* of an open that may hang */
     unsigned slow_openers;    /* processes that may hang, in all */
+    unsigned busy_poll_us;    /* how long a worker spins before it sleeps */
     bool require_confinement;
 };
 

@@ -15,6 +15,7 @@
 #include "../common/escape.h"
 #include "../common/path.h"
 #include "../common/util.h"
+#include "busy_poll.h"
 #include "config.h"
 #include "jobs.h"
 
@@ -261,6 +262,11 @@ static void read_slow_openers(struct reader *r)
         r->config->slow_openers = n;
 }
 
+static void read_busy_poll(struct reader *r)
+{
+    read_number(r, r->words[1], BUSY_POLL_MAX_US, &r->config->busy_poll_us);
+}
+
 static void read_require_confinement(struct reader *r)
 {
     read_bool(r, &r->config->require_confinement);
@@ -286,6 +292,7 @@ static const struct directive {
     { "max-requests-per-second-per-user", "max-requests-per-second-per-user N", 2, 2, read_max_rate },
     { "open-timeout", "open-timeout SECONDS", 2, 2, read_open_timeout },
     { "slow-openers", "slow-openers N", 2, 2, read_slow_openers },
+    { "busy-poll", "busy-poll MICROSECONDS", 2, 2, read_busy_poll },
     { "require-confinement", "require-confinement yes|no", 2, 2, read_require_confinement },
 };
 

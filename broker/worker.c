@@ -98,6 +98,7 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup)
     if (worker->reserve < 0 || worker->audit_timer < 0 || !worker->opener.scratch || !worker->opener.known)
         return -ENOMEM;
     set_flight_limits(worker);
+    busy_poll_init(&worker->busy_poll, setup->config->busy_poll_us);
     audit_tell(setup->audit, setup->board, setup->slot);
     /* Edge-triggered: it is never read, setting it anew clears it. */
     int err = watch(worker, worker->audit_timer, EPOLLIN | EPOLLET, &worker->audit_timer);
@@ -300,7 +301,8 @@ static int worker_loop(struct worker *worker)
 {
     struct epoll_event events[EVENTS_IN_A_TURN];
     while (!worker->draining && worker->successor < 0 && !is_forsaken(worker)) {
-        int n = epoll_wait(worker->epoll, events, ARRAY_SIZE(events), park_timeout(worker));
+        int n = busy_poll_wait(&worker->busy_poll, worker->epoll, events, ARRAY_SIZE(events),
+                               park_timeout(worker));
         if (n < 0 && errno != EINTR) {
             log_error("epoll_wait: %s: this worker ends", strerror(errno));
             return 1;

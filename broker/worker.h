@@ -12,6 +12,7 @@
 #include "../common/wire.h"
 #include "audit.h"
 #include "board.h"
+#include "busy_poll.h"
 #include "client.h"
 #include "config.h"
 #include "confine.h"
@@ -100,6 +101,7 @@ struct worker {
     bool late; /* the request at hand waited long enough: what is slow of it is ETIMEDOUT */
     int job;   /* in a slow opener: the one at hand; else -1 */
     int epoll;
+    struct busy_poll busy_poll;
     int reserve; /* a descriptor to give up when accept(2) says EMFILE */
     bool draining;
     int predecessor; /* setup's, until it has ended: -1 */

@@ -95,6 +95,7 @@ static void expect_common_defaults(void)
     assert_string_equal(config.user, CONFIG_DEFAULT_USER);
     assert_null(config.audit_file);
     assert_true(config.workers == 0 && config.max_connections == 0 && config.max_connections_per_user == 256);
+    assert_int_equal(config.busy_poll_us, 0);
     assert_true(config.user_is_default && !config.audit_required && !config.require_confinement);
 }
 
@@ -151,7 +152,7 @@ static void test_every_directive(void **state)
     static const char text[] =
         "# all of them\nsocket \"/run/a b/s\" mode=0660 group=4711\n\tpolicy  /etc/p.d\t# a\n"
         "\nuser 64999\nworkers 3\naudit file \"/var/log/\\\"x\\\\\"\naudit-required yes\n"
-        "max-connections 1000\nmax-connections-per-user 9\nrequire-confinement yes";
+        "max-connections 1000\nmax-connections-per-user 9\nbusy-poll 50\nrequire-confinement yes";
     assert_int_equal(read_text(text), 0);
     assert_string_equal(config.socket.path, "/run/a b/s");
     assert_true(config.socket.mode == 0660 && config.socket.gid == 4711);
@@ -162,6 +163,7 @@ static void test_every_directive(void **state)
     assert_string_equal(config.audit_file, "/var/log/\"x\\");
     assert_int_equal(config.max_connections, 1000);
     assert_int_equal(config.max_connections_per_user, 9);
+    assert_int_equal(config.busy_poll_us, 50);
     assert_true(config.audit_required && config.require_confinement && !config.user_is_default);
 }
 
@@ -178,6 +180,8 @@ static void test_values(void **state)
     assert_int_equal(config.workers, 0);
     take("workers 256");
     assert_int_equal(config.workers, 256);
+    take("busy-poll 1000");
+    assert_int_equal(config.busy_poll_us, 1000);
     take("socket /s mode=0");
     assert_true(config.socket.mode == 0 && config.socket.gid == (gid_t)-1);
     take("socket /s group=root mode=777");
@@ -202,7 +206,8 @@ static void test_bad_lines(void **state)
         "socket /s group=no-such-group-here|socket /s group=4294967295|socket /s other|"
         "socket /s mode=0600 group=0 more|policy p|policy /p /q|audit|audit file|audit file f|audit none x|"
         "audit some|audit-required|audit-required maybe|audit-required Yes|max-connections many|"
-        "max-connections-per-user 0|require-confinement 1|audit none\naudit none|audit none\r|"
+        "max-connections-per-user 0|busy-poll|busy-poll 1001|busy-poll -1|busy-poll 50us|busy-poll 50 us|"
+        "busy-poll 1\nbusy-poll 2|require-confinement 1|audit none\naudit none|audit none\r|"
         "user a\x01|user a\x7f|1 2 3 4 5 6 7 8 9";
     for (char *rest, *line = strtok_r(all, "|", &rest); line; line = strtok_r(NULL, "|", &rest)) {
         begin_anew(true);
@@ -264,6 +269,7 @@ static void expect_equal(const struct config *a, const struct config *b)
     assert_true(a->workers == b->workers && a->audit == b->audit && a->audit_required == b->audit_required);
     assert_int_equal(a->max_connections, b->max_connections);
     assert_int_equal(a->max_connections_per_user, b->max_connections_per_user);
+    assert_int_equal(a->busy_poll_us, b->busy_poll_us);
     assert_int_equal(a->require_confinement, b->require_confinement);
 }
 
@@ -292,7 +298,7 @@ static void test_round_trip(void **state)
         "user no-such-account-here",
         "policy \"/p#q\"\nworkers 256\naudit none\nuser 64999",
         "audit file \"/var/log/\xc3\xa9 \xff\"\naudit-required yes\nrequire-confinement yes",
-        "audit stderr\nmax-connections 1000000\nmax-connections-per-user 1"
+        "audit stderr\nmax-connections 1000000\nmax-connections-per-user 1\nbusy-poll 1000"
     };
     set_folders("/r \"", "/c\\#", NULL);
     for (size_t i = 0; i < 2 * ARRAY_SIZE(texts); i++) {

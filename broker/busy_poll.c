@@ -1,0 +1,52 @@
+#include "busy_poll.h"
+
+#include <sched.h>
+
+#include "../common/util.h"
+
+static bool has_one_cpu(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 &&
+           CPU_COUNT(&set) == 1; /* EINVAL: too many for a set */
+}
+
+void busy_poll_init(struct busy_poll *poll, unsigned microseconds)
+{
+    *poll = (struct busy_poll){ .microseconds = microseconds && !has_one_cpu() ? microseconds : 0 };
+}
+
+bool busy_poll_begins(struct busy_poll *poll)
+{
+    if (poll->microseconds && !poll->pause)
+        return true;
+    poll->pause -= poll->pause > 0;
+    return false;
+}
+
+void busy_poll_learn(struct busy_poll *poll, bool hit)
+{
+    unsigned longer = poll->misses_pause ? 2 * poll->misses_pause : 1;
+    poll->misses_pause = hit ? 0 : longer < BUSY_POLL_PAUSE_MAX ? longer : BUSY_POLL_PAUSE_MAX;
+    poll->pause = poll->misses_pause;
+}
+
+/* What is there at once would have been there for who sleeps, too: nothing is learnt from it. */
+static int spin(struct busy_poll *poll, int epoll, struct epoll_event *events, int max)
+{
+    int n = epoll_wait(epoll, events, max, 0);
+    if (n != 0)
+        return n;
+    const int64_t end = clock_us() + poll->microseconds;
+    do
+        n = epoll_wait(epoll, events, max, 0);
+    while (n == 0 && clock_us() < end);
+    busy_poll_learn(poll, n != 0);
+    return n;
+}
+
+int busy_poll_wait(struct busy_poll *poll, int epoll, struct epoll_event *events, int max, int timeout_ms)
+{
+    int n = timeout_ms != 0 && busy_poll_begins(poll) ? spin(poll, epoll, events, max) : 0;
+    return n != 0 ? n : epoll_wait(epoll, events, max, timeout_ms);
+}
