@@ -65,6 +65,7 @@ default max-connections-per-user 256 'Default 256'
 default max-requests-per-second-per-user 0 'Default 0: no limit'
 default open-timeout 5 'default 5'
 default slow-openers 32 'default 32'
+default busy-poll 0 'Default 0: it sleeps'
 default require-confinement no 'default .Cm no'
 
 # Every error that libfob(3) names is one that the protocol page, or open(2), has; every function of fob.h stands in libfob(3).
