@@ -19,7 +19,8 @@ static inline int own_setup(void **state)
     snprintf(own_root_policy, sizeof own_root_policy, "%s/root.policy", b.dir);
     snprintf(own_policy, sizeof own_policy, "%s/al/own.policy", b.dir);
     copy_program("fobd", own_fobd, 0755);
-    write_with_dir(&b, own_config, "socket @/sock\naudit file @/audit.log\nuser 64999\nworkers 2\n", 0644, 0);
+    write_with_dir(&b, own_config,
+                   "socket @/sock\naudit file @/audit.log\nuser 64999\nworkers 2\nbusy-poll 50\n", 0644, 0);
     write_with_dir(&b, own_root_policy, "allow user:0 read,write,create @/{pub,priv}/**\n", 0644, 0);
     write_with_dir(&b, own_policy, "allow user:2001 read,write,create,append @/{pub,al}/**\n", 0644, ALICE);
     file_write(at(&b, "al/f"), "al f\n", 0600, ALICE);
