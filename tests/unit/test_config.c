@@ -93,9 +93,8 @@ static void expect_common_defaults(void)
 {
     assert_true(config.socket.mode == 0666 && config.socket.gid == (gid_t)-1);
     assert_string_equal(config.user, CONFIG_DEFAULT_USER);
-    assert_null(config.audit_file);
+    assert_true(!config.audit_file && config.busy_poll_us == 0);
     assert_true(config.workers == 0 && config.max_connections == 0 && config.max_connections_per_user == 256);
-    assert_int_equal(config.busy_poll_us, 0);
     assert_true(config.user_is_default && !config.audit_required && !config.require_confinement);
 }
 
@@ -162,8 +161,7 @@ static void test_every_directive(void **state)
     assert_int_equal(config.audit, CONFIG_AUDIT_FILE);
     assert_string_equal(config.audit_file, "/var/log/\"x\\");
     assert_int_equal(config.max_connections, 1000);
-    assert_int_equal(config.max_connections_per_user, 9);
-    assert_int_equal(config.busy_poll_us, 50);
+    assert_true(config.max_connections_per_user == 9 && config.busy_poll_us == 50);
     assert_true(config.audit_required && config.require_confinement && !config.user_is_default);
 }
 
@@ -180,8 +178,6 @@ static void test_values(void **state)
     assert_int_equal(config.workers, 0);
     take("workers 256");
     assert_int_equal(config.workers, 256);
-    take("busy-poll 1000");
-    assert_int_equal(config.busy_poll_us, 1000);
     take("socket /s mode=0");
     assert_true(config.socket.mode == 0 && config.socket.gid == (gid_t)-1);
     take("socket /s group=root mode=777");
@@ -269,8 +265,7 @@ static void expect_equal(const struct config *a, const struct config *b)
     assert_true(a->workers == b->workers && a->audit == b->audit && a->audit_required == b->audit_required);
     assert_int_equal(a->max_connections, b->max_connections);
     assert_int_equal(a->max_connections_per_user, b->max_connections_per_user);
-    assert_int_equal(a->busy_poll_us, b->busy_poll_us);
-    assert_int_equal(a->require_confinement, b->require_confinement);
+    assert_true(a->busy_poll_us == b->busy_poll_us && a->require_confinement == b->require_confinement);
 }
 
 /* Prints what is in force and reads that over the defaults: the same, also when it is printed again. */
