@@ -22,9 +22,9 @@ struct fob {
     char *path;
     bool served;  /* it has answered once */
     bool spawned; /* path is the broker's program, not its socket */
-    uint8_t out[WIRE_MAX_MESSAGE];
-    uint8_t in[WIRE_MAX_MESSAGE];
     struct msg_in message;
+    uint8_t out[WIRE_MAX_MESSAGE]; /* from here on it is not zeroed at first */
+    uint8_t in[WIRE_MAX_MESSAGE];
 };
 
 /* Takes the lock, in a forked child on a connection of its own. */
