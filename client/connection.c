@@ -149,7 +149,9 @@ void connection_unlock(struct fob *fob)
 
 static int send_request(struct fob *fob, const struct wire_header *header)
 {
-    const struct ucred self = { getpid(), geteuid(), getegid() };
+    struct ucred self;
+    if (fob->send_cred)
+        self = (struct ucred){ getpid(), geteuid(), getegid() };
     return msg_send(fob->sock, fob->out, header->length, NULL, 0, fob->send_cred ? &self : NULL, 0);
 }
 
