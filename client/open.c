@@ -30,6 +30,15 @@ static mode_t current_umask(void)
     return now;
 }
 
+/* Asked for once, and only when something is to be created. */
+static mode_t needed_umask(const struct fob_request *requests, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (requests[i].oflags & O_CREAT)
+            return current_umask();
+    return 0;
+}
+
 /* ---- requests ---- */
 
 static int add_entry(struct fob *fob, struct wire_header *header, const struct fob_request *request,
@@ -147,10 +156,8 @@ static int batch_ask(struct fob *fob, const struct batch *batch)
 
 static int ask_all(struct fob *fob, enum wire_type type, struct fob_request *requests, size_t n)
 {
-    mode_t mask = 0;
+    mode_t mask = needed_umask(requests, n);
     int err = 0;
-    for (size_t i = 0; i < n && !mask; i++)
-        mask = requests[i].oflags & O_CREAT ? current_umask() : 0;
     for (size_t i = 0; i < n; i++)
         requests[i].fd = -1, requests[i].error = ECONNRESET, requests[i].rule = 0;
     connection_lock(fob);
