@@ -6,13 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli.h"
 
-enum { GROUP = 64, CHUNK = 1 << 30 };
+enum { GROUP = 253, CHUNK = 1 << 30 }; /* a group is one message, if the paths are not very long */
 
 static bool write_all(const char *bytes, size_t len)
 {
@@ -66,58 +67,75 @@ static int copy_one(const char *path, int fd)
     return error;
 }
 
-/* Opens up to GROUP paths in as few messages as there can be. STATUS_DONE, STATUS_FAILED; -1: standard output
- * failed. */
-static int cat_group(struct cli *cli, char **paths, size_t n)
-{
+/* ---- in groups, opened together ---- */
+
+struct group {
+    char **names;
+    size_t n;
+    char *paths[GROUP]; /* NULL: errors[] says why */
+    int errors[GROUP];
     struct fob_request requests[GROUP];
+};
+
+static void group_open(struct cli *cli, struct group *group)
+{
+    for (size_t i = 0; i < group->n; i++) {
+        group->paths[i] = cli_path(group->names[i]);
+        group->errors[i] = errno;
+        group->requests[i] = (struct fob_request){ .path = group->paths[i] ? group->paths[i] : "" };
+    }
+    fob_open_many(cli->fob, group->requests, group->n);
+}
+
+/* 0; a positive number: it failed, and that was said; -1: standard output failed. */
+static int print_one(struct cli *cli, struct group *group, size_t i)
+{
+    struct fob_request *request = &group->requests[i];
+    const char *path = group->paths[i];
+    int error = path ? request->error : group->errors[i];
+    if (path && error == EMFILE) { /* no room for all of them together: those before it are closed now */
+        request->fd = fob_open(cli->fob, path, O_RDONLY, 0);
+        error = errno;
+    }
+    if (request->fd >= 0)
+        return copy_one(path, request->fd);
+    cli_say(path ? path : group->names[i], error);
+    return error;
+}
+
+/* STATUS_DONE, STATUS_FAILED; -1: standard output failed, and what is left open goes with the process. */
+static int group_print(struct cli *cli, struct group *group)
+{
     int status = STATUS_DONE;
-    for (size_t i = 0; i < n; i++)
-        requests[i] = (struct fob_request){ .path = paths[i] ? paths[i] : "", .oflags = O_RDONLY };
-    fob_open_many(cli->fob, requests, n);
-    for (size_t i = 0; i < n; i++) {
-        if (status < 0) {
-            if (requests[i].fd >= 0)
-                close(requests[i].fd);
-        } else if (requests[i].fd < 0) {
-            cli_say(requests[i].path, requests[i].error);
-            status = STATUS_FAILED;
-        } else {
-            int error = copy_one(requests[i].path, requests[i].fd);
-            status = error < 0 ? -1 : error > 0 ? STATUS_FAILED : status;
-        }
+    for (size_t i = 0; i < group->n && status >= 0; i++) {
+        int error = print_one(cli, group, i);
+        status = error < 0 ? -1 : error > 0 ? STATUS_FAILED : status;
+        free(group->paths[i]);
     }
     return status;
 }
 
-static int cat_names(struct cli *cli, char **names, size_t n)
+/* Half of the descriptors that this process may have; the other half is for those that it was given. */
+static size_t group_size(size_t names)
 {
-    char *paths[GROUP], *good[GROUP];
-    size_t n_good = 0;
-    int status = STATUS_DONE;
-    for (size_t i = 0; i < n; i++) {
-        paths[i] = cli_path(names[i]);
-        if (paths[i]) {
-            good[n_good++] = paths[i];
-        } else {
-            cli_say(names[i], errno);
-            status = STATUS_FAILED;
-        }
-    }
-    int got = cat_group(cli, good, n_good);
-    for (size_t i = 0; i < n; i++)
-        free(paths[i]);
-    return got == STATUS_DONE ? status : got;
+    struct rlimit limit;
+    size_t most = GROUP;
+    if (names > 1 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur / 2 < GROUP)
+        most = limit.rlim_cur / 2;
+    return names < most ? names : most;
 }
 
 int command_cat(struct cli *cli, int argc, char **argv)
 {
+    static struct group group; /* not on the stack, where to reserve it is to touch it */
     int status = STATUS_DONE;
     if (getopt(argc, argv, "+") != -1 || optind == argc)
         return cli_usage_error(argv[0], "cat: needs a path");
-    for (int i = optind; i < argc; i += GROUP) {
-        size_t n = (size_t)(argc - i) < GROUP ? (size_t)(argc - i) : GROUP;
-        int got = cat_names(cli, argv + i, n);
+    for (int i = optind; i < argc; i += (int)group.n) {
+        group.names = argv + i;
+        group.n = group_size((size_t)(argc - i));
+        group_open(cli, &group);
+        int got = group_print(cli, &group);
         if (got < 0) {
             fprintf(stderr, "fob: standard output: %s\n", strerror(errno));
             return STATUS_FAILED;
