@@ -82,6 +82,7 @@ static struct fob *fob_new(const char *copied, bool spawned)
     fob->sock = -1;
     fob->path = path;
     fob->spawned = spawned;
+    spin_set(&fob->spin, spin_wanted());
     pthread_mutex_init(&fob->lock, NULL);
     int err = connection_make(fob);
     if (err == 0)
@@ -145,6 +146,16 @@ void connection_unlock(struct fob *fob)
     pthread_mutex_unlock(&fob->lock);
 }
 
+int fob_set_busy_poll(struct fob *fob, unsigned microseconds)
+{
+    if (microseconds > SPIN_MAX_US)
+        return connection_result(-EINVAL);
+    connection_lock(fob);
+    spin_set(&fob->spin, microseconds);
+    connection_unlock(fob);
+    return 0;
+}
+
 /* ---- asking ---- */
 
 static int send_request(struct fob *fob, const struct wire_header *header)
@@ -163,7 +174,7 @@ static bool is_answer(const struct wire_header *got, const struct wire_header *a
 static int receive_reply(struct fob *fob, struct wire_header *header)
 {
     struct wire_header got;
-    int status = msg_recv(fob->sock, fob->in, sizeof fob->in, 0, &fob->message);
+    int status = spin_recv(&fob->spin, fob->sock, fob->in, sizeof fob->in, &fob->message);
     if (status <= 0)
         return status < 0 ? status : -ECONNRESET;
     int err = wire_decode_header(fob->in, fob->message.len, &got);

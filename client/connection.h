@@ -11,6 +11,7 @@
 #include "../common/msg.h"
 #include "../common/wire.h"
 #include "fob.h"
+#include "spin.h"
 
 struct fob {
     pthread_mutex_t lock; /* around every exchange; the fields below are read and written under it */
@@ -22,6 +23,7 @@ struct fob {
     char *path;
     bool served;  /* it has answered once */
     bool spawned; /* path is the broker's program, not its socket */
+    struct spin spin;
     struct msg_in message;
     uint8_t out[WIRE_MAX_MESSAGE]; /* from here on it is not zeroed at first */
     uint8_t in[WIRE_MAX_MESSAGE];

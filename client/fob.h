@@ -72,6 +72,12 @@ char *fob_list(struct fob *fob);
 struct fob_info { uint32_t version, max_message, max_entries, generation; };
 /* Asks the broker for its version and limits: a round trip. 0, or -1 and errno. */
 int fob_hello(struct fob *fob, struct fob_info *info);
+/*
+ * Busy polling: a call looks for its reply again and again for that long at most, before it sleeps until it comes. 0: off, as it is at first,
+ * unless $FOB_BUSY_POLL (ignored in a set-user-ID program) says otherwise. What it costs and when it pays: libfob(3). 0, or -1 and EINVAL:
+ * more than 10000.
+ */
+int fob_set_busy_poll(struct fob *fob, unsigned microseconds);
 /* Who listens: the credentials of the process that called listen(2). 0, or -1 and errno. */
 int fob_server(struct fob *fob, struct ucred *server);
 

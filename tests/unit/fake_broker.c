@@ -91,8 +91,11 @@ static bool serve(int sock, enum behaviour behaviour)
         abort();
     shared->requests++;
     shared->largest = header.count > shared->largest ? header.count : shared->largest;
-    if (behaviour == CLOSE_AFTER || behaviour == CLOSE_ALWAYS)
+    if (behaviour == CLOSE_AFTER || behaviour == CLOSE_ALWAYS ||
+        (behaviour == CLOSE_AFTER_FEW && shared->requests > FEW))
         return false;
+    if (behaviour == LATE)
+        usleep(10000);
     if (header.type == WIRE_OPEN || header.type == WIRE_CHECK)
         return answer_open(sock, behaviour, &header, &reader) == 0;
     return answer_other(sock, behaviour, &header) == 0;
@@ -102,11 +105,13 @@ static void run_broker(int listener, enum behaviour behaviour)
 {
     for (;;) {
         int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        bool once = behaviour == CLOSE_UNREAD || behaviour == CLOSE_AFTER;
+        bool once = behaviour == CLOSE_UNREAD || behaviour == CLOSE_AFTER || behaviour == CLOSE_AFTER_FEW ||
+                    behaviour == CLOSE_BEFORE_ONE;
         shared->connections++;
         if (fork() == 0) {
             close(listener);
-            while (behaviour != CLOSE_UNREAD && serve(sock, behaviour))
+            while (behaviour != CLOSE_UNREAD && serve(sock, behaviour) &&
+                   (behaviour != CLOSE_BEFORE_ONE || shared->requests < FEW))
                 ;
             _exit(0);
         }

@@ -8,6 +8,8 @@
 
 #include "../../client/fob.h"
 
+enum { FEW = 3 };
+
 enum behaviour {
     HONEST, /* paths with "no" in them are refused, all others are /dev/null */
     WRONG_ID,
@@ -18,6 +20,9 @@ enum behaviour {
     CLOSE_AFTER,  /* closes after the request was read, once; then honest */
     CLOSE_ALWAYS,
     LONG_LIST,
+    LATE,             /* answers after 10 ms */
+    CLOSE_AFTER_FEW,  /* answers FEW requests, reads another and closes, once; then honest */
+    CLOSE_BEFORE_ONE, /* answers FEW requests and closes, once; then honest */
 };
 
 /* What it counts, in shared memory. */
