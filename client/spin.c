@@ -7,7 +7,7 @@
 
 #include "../common/util.h"
 
-enum { LONG_WAITS = 8 }; /* after so many the pause grows no more */
+enum { FIRST_INTERVAL = 8, LAST_INTERVAL = 256 };
 
 /* ---- on and off ---- */
 
@@ -20,7 +20,7 @@ static bool is_alone(void)
 
 void spin_set(struct spin *spin, unsigned microseconds)
 {
-    *spin = (struct spin){ 0 };
+    *spin = (struct spin){ .interval = FIRST_INTERVAL };
     if (microseconds && !is_alone())
         spin->budget = microseconds * INT64_C(1000);
 }
@@ -35,30 +35,36 @@ unsigned spin_wanted(void)
 /* ---- is it worth it? ---- */
 
 /*
- * A wait is most like the one before it, so that one alone is asked. An average would remember one answer of
- * a stuck file system for thousands of quick ones.
+ * Nobody tells where the broker runs, nor how long it will take: so both ways are measured, and waits are
+ * spun through only while that is clearly the shorter way. It is not where the two share a CPU, nor with a
+ * broker that takes longer than the budget; and a wait counts as twice that at most, so that one answer of a
+ * stuck file system is not remembered for thousands of quick ones. What one wait takes says little: it may
+ * include being woken, or the turn of somebody else. Hence the mean.
  *
- * After a wait that was spun through in vain the next one is slept through, and twice as many after each
- * further such wait: a broker that is always slow costs the budget in one wait of 256. The first wait that
- * was short enough ends this. Without those trials it might never end: a wait that is slept through includes
- * being woken, and may be too long only because of that.
+ * The other way is tried again now and then, less and less often while nothing changes: a broker that is
+ * always slow costs the budget in one wait of 256.
  */
+static bool is_better(const struct spin *spin)
+{
+    return 4 * spin->usual[true] < 3 * spin->usual[false];
+}
+
 bool spin_begin(struct spin *spin)
 {
-    if (spin->pause == 0)
-        return true;
-    spin->pause--;
-    return false;
+    if (++spin->waits < spin->interval)
+        return is_better(spin);
+    spin->waits = 0;
+    spin->interval *= spin->interval < LAST_INTERVAL ? 2 : 1;
+    return !is_better(spin);
 }
 
 void spin_end(struct spin *spin, bool spun, int64_t took)
 {
-    if (took <= spin->budget) {
-        spin->long_waits = spin->pause = 0;
-    } else if (spun) {
-        spin->long_waits += spin->long_waits < LONG_WAITS;
-        spin->pause = (1U << spin->long_waits) - 1;
-    }
+    bool before = is_better(spin);
+    int64_t counted = took < 2 * spin->budget ? took : 2 * spin->budget;
+    spin->usual[spun] += (counted - spin->usual[spun]) / 8;
+    if (is_better(spin) != before)
+        spin->interval = FIRST_INTERVAL;
 }
 
 /* ---- receiving ---- */

@@ -14,9 +14,10 @@ enum { SPIN_MAX_US = 10000 };
 
 /* All zero: off. */
 struct spin {
-    int64_t budget;      /* nanoseconds of a wait at most; 0: off */
-    unsigned long_waits; /* that were spun through in vain, in a row; up to a limit */
-    unsigned pause;      /* waits to come that are slept through */
+    int64_t budget;   /* nanoseconds of a wait at most; 0: off */
+    int64_t usual[2]; /* what a wait takes, slept through and spun through: means of the last ones */
+    unsigned waits;   /* since the way that seems worse was tried */
+    unsigned interval;
 };
 
 /* At most SPIN_MAX_US; 0: off. It stays off where this thread may run on one CPU only: the broker would wait

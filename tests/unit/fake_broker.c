@@ -95,7 +95,7 @@ static bool serve(int sock, enum behaviour behaviour)
         (behaviour == CLOSE_AFTER_FEW && shared->requests > FEW))
         return false;
     if (behaviour == LATE)
-        usleep(10000);
+        usleep(5000);
     if (header.type == WIRE_OPEN || header.type == WIRE_CHECK)
         return answer_open(sock, behaviour, &header, &reader) == 0;
     return answer_other(sock, behaviour, &header) == 0;

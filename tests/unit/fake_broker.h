@@ -20,7 +20,7 @@ enum behaviour {
     CLOSE_AFTER,  /* closes after the request was read, once; then honest */
     CLOSE_ALWAYS,
     LONG_LIST,
-    LATE,             /* answers after 10 ms */
+    LATE,             /* answers after 5 ms */
     CLOSE_AFTER_FEW,  /* answers FEW requests, reads another and closes, once; then honest */
     CLOSE_BEFORE_ONE, /* answers FEW requests and closes, once; then honest */
 };
