@@ -153,6 +153,8 @@ static void test_lies_are_not_believed(void **state)
 static void test_no_room_for_descriptors(void **state)
 {
     (void)state;
+    if (getenv("FOB_VALGRIND") != NULL)
+        skip(); /* it keeps a limit of its own, which the kernel does not know */
     struct fob *fob = fake_begin(HONEST);
     struct rlimit old, tight;
     getrlimit(RLIMIT_NOFILE, &old);
@@ -245,6 +247,7 @@ static void test_fork(void **state)
     pid_t child = fork();
     if (child == 0) {
         int got = fob_open(fob, "/x", O_RDONLY, 0);
+        fob_close(fob);
         _exit(got >= 0 && shared->sender.pid == getpid() ? 0 : 1);
     }
     int status;
@@ -301,6 +304,8 @@ static void test_effective_ids_are_sent(void **state)
             _exit(2);
         struct fob *fob = fob_connect(fake_path);
         int fd = fob ? fob_open(fob, "/x", O_RDONLY, 0) : -1;
+        fob_close(fob);
+        fob_close(root);
         _exit(fd >= 0 && shared->sender.uid == 2002 && shared->sender.gid == 2002 ? 0 : 1);
     }
     int status;
