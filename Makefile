@@ -2,7 +2,8 @@
 #
 # Sources are found by wildcard, so a new file needs no line here. Everything built stands beneath $(BUILD).
 # Yours to set, in the environment or on the command line: CC CFLAGS CPPFLAGS LDFLAGS, DEV=1 (warnings are
-# errors), V=1 (show the commands), BUILD=DIR, FUZZ_SECONDS=N, DESTDIR= PREFIX= and the *dir variables of install.
+# errors), V=1 (show the commands), BUILD=DIR, FUZZ_SECONDS=N, STATIC=no (fob is linked with libc.so), DESTDIR=
+# PREFIX= and the *dir variables of install.
 
 VERSION := 0.1.0
 BUILD ?= build
@@ -65,6 +66,11 @@ COMPILE = $(CC) $(BASE_CFLAGS) $(WERROR) $(CPPFLAGS) $(CFLAGS)
 RUNTIMES = $(filter -fsanitize% -fprofile% -fno-sanitize%,$(SANITIZERS))
 LINK = $(CC) -pie $(RUNTIMES) $(LINK_HARDEN) $(CFLAGS) $(LDFLAGS)
 FOBD_LIBS := -lcap -lseccomp
+# fob, which sandboxed programs run and scripts run often, needs no library at run time where that can be had: it starts
+# sooner, and in a sandbox that has none. (It looks up no names: NSS is not for static programs.)
+static_pie := $(shell echo 'int main(void) { return 0; }' | $(CC) -static-pie -x c -o /dev/null - 2>/dev/null && echo yes)
+STATIC ?= $(if $(SANITIZERS),no,$(or $(static_pie),no))
+LINK_FOB = $(if $(filter yes,$(STATIC)),$(patsubst -pie,-static-pie,$(LINK)),$(LINK))
 
 # ---------------------------------------------------------------- sources
 
@@ -118,7 +124,7 @@ $(foreach set,build check lint clang valgrind plot,$(B)/.deps-$(set)): $(B)/.dep
 remember = mkdir -p $(@D); echo '$(subst ','\'',$(1))' >$@.new; \
     if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 $(B)/.flags: FORCE
-	@$(call remember,$(CC) $(BASE_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
+	@$(call remember,$(CC) $(BASE_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) STATIC=$(STATIC))
 $(B)/.sources: FORCE
 	@$(call remember,$(common_src) $(policy_src) $(broker_src) $(client_src) $(trace_src) $(unitlib_src) $(intlib_src) $(benchlib_src))
 .PHONY: FORCE
@@ -149,7 +155,7 @@ $(B)/fobctl: $(call obj,$(fobctl_src)) $(B)/policy.a $(B)/common.a
 	$(call quiet,LINK)$(LINK) -o $@ $^
 # Only the tracer looks beneath fob.h; what libfob.a has of common/ is hidden, so it brings its own.
 $(B)/fob: $(call obj,$(cli_src)) $(B)/libfob.a $(if $(trace_src),$(B)/trace.a $(B)/common.a)
-	$(call quiet,LINK)$(LINK) -o $@ $^
+	$(call quiet,LINK)$(LINK_FOB) -o $@ $^
 
 libfob_obj := $(call pic,$(client_src) $(common_src))
 # A sanitizer's own symbols come from the program that loads the library: no -z defs then.
