@@ -13,6 +13,7 @@
 #include "../common/peer.h"
 #include "../common/util.h"
 #include "request.h"
+#include "spread.h"
 
 enum {
     ACCEPTS_IN_A_TURN = 16,
@@ -143,8 +144,37 @@ struct connection *connection_adopt(struct worker *worker, int taken, enum frame
     return connection;
 }
 
-/* Takes fd. */
-static void connection_open(struct worker *worker, int accepted, enum frame_kind kind)
+/* True if another worker has it now. Given back before: nobody is over a quota meanwhile. */
+static bool pass_on(struct worker *worker, int fd, enum frame_kind kind, uid_t uid)
+{
+    const struct worker_setup *setup = worker->setup;
+    int to = spread_pick(worker);
+    if (to < 0)
+        return false;
+    quota_give(setup->quota, setup->slot, uid);
+    if (spread_pass(worker, (unsigned)to, fd, kind) == 0)
+        return true;
+    quota_adopt(setup->quota, setup->slot, uid);
+    return false;
+}
+
+/* Takes fd; counted already. */
+static void connection_begin(struct worker *worker, int taken, enum frame_kind kind, const struct peer *peer,
+                             bool passed)
+{
+    CLEANUP(fd_cleanup) int fd = taken;
+    struct connection *connection = connection_new(worker, fd, kind, peer);
+    if (!connection) {
+        quota_give(worker->setup->quota, worker->setup->slot, peer->uid);
+        log_warning("a connection of uid %u was closed: out of memory", (unsigned)peer->uid);
+        return;
+    }
+    fd_take(&fd);
+    connection->lent = passed; /* who passed it may not have closed it yet */
+    board_add(&worker->counters->accepted, 1);
+}
+
+void connection_open(struct worker *worker, int accepted, enum frame_kind kind, bool passed)
 {
     CLEANUP(fd_cleanup) int fd = accepted;
     struct peer peer = { .uid = PEER_OVERFLOW_ID, .gid = PEER_OVERFLOW_ID };
@@ -157,12 +187,8 @@ static void connection_open(struct worker *worker, int accepted, enum frame_kind
     if (err < 0) {
         audit_refused_connection(worker, &peer, EAGAIN, "quota");
         board_add(&worker->counters->over_quota, 1);
-    } else if (connection_new(worker, fd, kind, &peer)) {
-        fd_take(&fd);
-        board_add(&worker->counters->accepted, 1);
-    } else {
-        quota_give(worker->setup->quota, worker->setup->slot, peer.uid);
-        log_warning("a connection of uid %u was closed: out of memory", (unsigned)peer.uid);
+    } else if (passed || !pass_on(worker, fd, kind, peer.uid)) {
+        connection_begin(worker, fd_take(&fd), kind, &peer, passed);
     }
     peer_deinit(&peer);
 }
@@ -187,7 +213,7 @@ void connection_accept(struct worker *worker, int listener)
     for (int i = 0; i < ACCEPTS_IN_A_TURN; i++) {
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0)
-            connection_open(worker, fd, kind);
+            connection_open(worker, fd, kind, false);
         else if (errno == EMFILE || errno == ENFILE)
             accept_and_drop(worker, listener);
         else if (errno != EINTR && errno != ECONNABORTED)

@@ -29,6 +29,8 @@ struct connection {
     bool warned;           /* it was said that somebody else uses it */
 };
 
+/* Opens a new connection, if the quotas allow it. passed: another worker accepted it. Takes fd. */
+void connection_open(struct worker *worker, int fd, enum frame_kind kind, bool passed);
 /* Accepts what waits at a listening socket of the worker's, a few at most. */
 void connection_accept(struct worker *worker, int listener);
 /* Takes a connection over from another worker, whatever the quotas say: it was within them. Takes fd. NULL:

@@ -124,6 +124,11 @@ void quota_give(struct quota *quota, unsigned worker, uid_t uid)
     quota->totals[worker]--;
 }
 
+unsigned quota_total(const struct quota *quota, unsigned worker)
+{
+    return quota->totals[worker];
+}
+
 void quota_forget_worker(struct quota *quota, unsigned worker)
 {
     memset(quota->table + worker * quota->slots, 0, quota->slots * sizeof *quota->table);

@@ -20,6 +20,8 @@ int quota_take(struct quota *quota, unsigned worker, uid_t uid);
 /* Counts one that another worker served until now, whatever the limits. 0 or -ENFILE (no slot). */
 int quota_adopt(struct quota *quota, unsigned worker, uid_t uid);
 void quota_give(struct quota *quota, unsigned worker, uid_t uid);
+/* All connections of a worker. */
+unsigned quota_total(const struct quota *quota, unsigned worker);
 void quota_forget_worker(struct quota *quota, unsigned worker);
 
 /* Calls fn for each uid that has connections, with their number, until it returns false. */

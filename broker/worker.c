@@ -100,8 +100,9 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup)
     set_flight_limits(worker);
     busy_poll_init(&worker->busy_poll, setup->config->busy_poll_us);
     audit_tell(setup->audit, setup->board, setup->slot);
-    /* Edge-triggered: it is never read, setting it anew clears it. */
-    int err = watch(worker, worker->audit_timer, EPOLLIN | EPOLLET, &worker->audit_timer);
+    int err = spread_prepare(setup->spread);
+    if (err == 0) /* edge-triggered: it is never read, setting it anew clears it */
+        err = watch(worker, worker->audit_timer, EPOLLIN | EPOLLET, &worker->audit_timer);
     return err < 0 || setup->control < 0 ? err
                                          : watch(worker, setup->control, EPOLLIN, (void *)&setup->control);
 }
@@ -118,7 +119,7 @@ static int watch_clients(struct worker *worker)
         err = watch(worker, setup->wakes[setup->index], EPOLLIN | EPOLLET, (void *)&setup->wakes);
     if (err == 0 && worker->predecessor >= 0)
         err = watch(worker, worker->predecessor, EPOLLIN, &worker->predecessor);
-    return err;
+    return err < 0 ? err : spread_open(worker, (void *)&setup->spread);
 }
 
 static int worker_confine(struct worker *worker, struct worker_ready *ready)
@@ -221,6 +222,8 @@ static void worker_turn(struct worker *worker, struct epoll_event *events, int n
             datagram_serve(worker);
         else if (mark == &worker->predecessor)
             receive_connections(worker);
+        else if (mark == &worker->setup->spread)
+            spread_serve(worker);
         else if (mark == &worker->setup->wakes)
             continue; /* park_serve() is next */
         else if (mark == &worker->audit_timer)
@@ -249,6 +252,7 @@ static void worker_await_parked(struct worker *worker)
 /* What was sent before the end is answered, as far as its senders read their answers. */
 static void worker_drain(struct worker *worker)
 {
+    spread_end(worker);
     connection_accept(worker, worker->setup->listeners[LISTENER_PACKET]);
     connection_accept(worker, worker->setup->listeners[LISTENER_STREAM]);
     bool more = true;
@@ -272,6 +276,7 @@ static void worker_drain(struct worker *worker)
 /* Those that come over from a predecessor of its own still go on to the successor. */
 static void worker_hand_over(struct worker *worker)
 {
+    spread_end(worker);
     handover_send_all(worker, worker->successor);
     if (worker->predecessor >= 0)
         while (handover_receive(worker, worker->predecessor) > 0)

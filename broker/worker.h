@@ -26,6 +26,7 @@
 #include "quota.h"
 #include "rate.h"
 #include "sealer.h"
+#include "spread.h"
 
 /* What the supervisor gives to a new worker. Everything but the descriptors is shared by fork and only read.
  */
@@ -40,6 +41,7 @@ struct worker_setup {
     struct jobs *jobs;
     struct identity_channel *identity; /* or NULL: nothing is known but what a job says */
     struct sealer_channel *sealer;     /* or NULL: no directory can be sealed */
+    struct spread *spread;             /* or NULL: it is the only worker */
     unsigned index;                    /* 0.. among those of its generation */
     unsigned slot;                     /* 0.. among all that can be alive at once: of quota and board */
     unsigned workers;                  /* of a generation */

@@ -40,8 +40,10 @@ void workers_close_fds(struct workers *workers, int keep)
             fd_close(workers->channels[i].sock);
     close_identities(workers, keep);
     lent_close(&workers->lent);
-    if (keep < 0)
-        slow_pool_close_fds(&workers->pool);
+    if (keep >= 0)
+        return;
+    slow_pool_close_fds(&workers->pool);
+    spread_close_fds(workers->spread);
 }
 
 /* What fork(2) copied and the child must not have: everybody else's channels, and what is the supervisor's
@@ -93,6 +95,8 @@ static pid_t start_opener(void *data, unsigned index)
     setup.close_private(setup.supervisor, setup.generation);
     fd_close_many(setup.listeners, LISTENERS);
     fd_close(setup.client);
+    spread_close_fds(workers->spread);
+    setup.spread = NULL;
     setup.index = setup.workers + index;
     setup.slot = opener_slot(&workers->setup, index);
     setup.control = setup.predecessor = -1;
@@ -220,6 +224,9 @@ int workers_start(struct workers *workers, const struct worker_setup *setup, con
         workers->slots[i].restart.at = INT64_MAX;
     }
     int err = slow_pool_init(&workers->pool, setup->openers, workers->n);
+    if (err == 0 && workers->n > 1 && !(workers->spread = spread_new(workers->n)))
+        err = -errno;
+    workers->setup.spread = workers->spread;
     for (unsigned i = 0; i < workers_askers(workers); i++)
         workers->identities[i].sock = workers->channels[i].sock = -1;
     workers->setup.wakes = workers->pool.wakes;
@@ -332,6 +339,7 @@ static void worker_died(struct workers *workers, unsigned slot, int status, int6
     quota_forget_worker(workers->setup.quota, workers->setup.slot + slot);
     board_leave(workers->setup.board, workers->setup.slot + slot);
     salvage_audit(workers, slot);
+    spread_forget_worker(workers->spread, slot);
     while (s->control >= 0 && receive_from(workers, s))
         ;
     lent_hang_up(&workers->lent, workers->setup.jobs, workers->setup.slot + slot);
@@ -346,32 +354,26 @@ static void worker_died(struct workers *workers, unsigned slot, int status, int6
         restart_plan(&s->restart, now);
 }
 
-static void sealer_died(struct workers *workers, pid_t pid, int status, int64_t now)
+/* pid: where it stands. */
+static void helper_died(const struct workers *workers, const char *what, pid_t *pid, int status,
+                        struct restart *restart, int64_t now)
 {
-    workers->sealer = 0;
-    if (workers->finishing)
-        return;
-    log_death("the sealer", pid, status);
-    restart_plan(&workers->sealer_restart, now);
-}
-
-static void identity_died(struct workers *workers, pid_t pid, int status, int64_t now)
-{
-    workers->identity = 0;
-    if (workers->finishing)
-        return;
-    log_death("the identity helper", pid, status);
-    restart_plan(&workers->identity_restart, now);
+    if (!workers->finishing) {
+        log_death(what, *pid, status);
+        restart_plan(restart, now);
+    }
+    *pid = 0;
 }
 
 bool workers_reaped(struct workers *workers, pid_t pid, int status, int64_t now)
 {
     if (pid == workers->sealer) {
-        sealer_died(workers, pid, status, now);
+        helper_died(workers, "the sealer", &workers->sealer, status, &workers->sealer_restart, now);
         return true;
     }
     if (pid == workers->identity) {
-        identity_died(workers, pid, status, now);
+        helper_died(workers, "the identity helper", &workers->identity, status, &workers->identity_restart,
+                    now);
         return true;
     }
     if (slow_pool_reaped(&workers->pool, workers->setup.jobs, pid, status)) {
@@ -503,6 +505,8 @@ void workers_deinit(struct workers *workers)
     for (unsigned i = 0; i < workers_askers(workers); i++)
         workers->identities[i].sock = fd_close(workers->identities[i].sock);
     slow_pool_deinit(&workers->pool);
+    spread_free(workers->spread);
+    workers->spread = NULL;
     lent_close(&workers->lent);
     await_deaths(workers);
 }

@@ -38,6 +38,7 @@ struct workers {
     struct slow_pool pool;                                      /* slow openers */
     struct lent lent;                                           /* sockets that openers work for */
     bool wants_opener;                                          /* a worker gave one something to do */
+    struct spread *spread;                                      /* NULL with one worker */
     int predecessors[WORKERS_MAX]; /* sockets that a worker's connections come from, or -1 */
     bool started;                  /* all were ready once */
     bool failed;                   /* one could not start at all */

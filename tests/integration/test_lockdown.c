@@ -251,14 +251,15 @@ static bool holds(const struct fds *fds, const char *link)
     return false;
 }
 
-/* Standard descriptors, sockets and events, the audit, roots of the policy as places (their path within a
- * mount of their own is `/`), and the process's own /proc. No file of anybody's. */
+/* Standard descriptors, sockets, events and a worker's timer, the audit, roots of the policy as places (their
+ * path within a mount of their own is `/`), and the process's own /proc. No file of anybody's. */
 static void expect_documented(const struct broker *b, const struct process *p, const struct fds *fds)
 {
     char own[64], log[DIR_MAX + 16];
     snprintf(own, sizeof own, "/proc/%d/fd", (int)p->pid);
     snprintf(log, sizeof log, "%s", at(b, "fobd.log"));
-    bool looks_at_proc = strcmp(p->name, "fobd-worker") != 0 && strcmp(p->name, "fobd-opener") != 0;
+    bool is_worker = strcmp(p->name, "fobd-worker") == 0;
+    bool looks_at_proc = !is_worker && strcmp(p->name, "fobd-opener") != 0;
     const char *const known[] = { "/dev/null", log, b->audit, own, "/" };
     for (int i = 0; i < fds->n; i++) {
         const char *link = fds->links[i];
@@ -268,17 +269,20 @@ static void expect_documented(const struct broker *b, const struct process *p, c
         for (size_t k = 0; k < ARRAY_SIZE(known); k++)
             is_known |= strcmp(link, known[k]) == 0;
         is_known |= looks_at_proc && strcmp(link, "/proc") == 0;
+        is_known |= is_worker && strcmp(link, "anon_inode:[timerfd]") == 0;
         if (!is_known)
             fail_msg("%s holds %s", p->name, link);
     }
 }
 
-/* Workers share three listening sockets, the queue of slow openers and that of the courier; others at most
- * an end of one of these. */
+/* Workers share three listening sockets, the queue of slow openers and that of the courier, and both ends of
+ * the queues in which each of the two gets connections from the other; others at most an end of one of the
+ * first five. */
 static void expect_apart(const struct process *a, const struct fds *of_a, const struct process *c,
                          const struct fds *of_c)
 {
-    int same = 0, most = strcmp(a->name, "fobd-worker") == 0 && strcmp(c->name, "fobd-worker") == 0 ? 5 : 1;
+    int same = 0,
+        most = strcmp(a->name, "fobd-worker") == 0 && strcmp(c->name, "fobd-worker") == 0 ? 5 + 2 * 2 : 1;
     for (int i = 0; i < of_a->n; i++)
         same += strncmp(of_a->links[i], "socket:", 7) == 0 && holds(of_c, of_a->links[i]);
     if (same > most)
