@@ -26,6 +26,6 @@ void quota_forget_worker(struct quota *quota, unsigned worker);
 
 /* Calls fn for each uid that has connections, with their number, until it returns false. */
 typedef bool quota_fn(uid_t uid, unsigned connections, void *data);
-void quota_each(struct quota *quota, quota_fn *fn, void *data);
+void quota_each(const struct quota *quota, quota_fn *fn, void *data);
 
 #endif

@@ -6,7 +6,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,12 +107,93 @@ static void test_against_counting(void **state)
     quota_free(quota);
 }
 
+/* Four workers want what is enough for three. `held` counts what they were given. */
+static void test_never_more_at_once(void **state)
+{
+    (void)state;
+    enum { WORKERS = 4, LIMIT = 3, STEPS = 50000 };
+    struct quota *quota = quota_new(WORKERS, 100, LIMIT);
+    _Atomic int *held = mmap(NULL, sizeof *held, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(held, MAP_FAILED);
+    for (unsigned worker = 0; worker < WORKERS; worker++)
+        if (fork() == 0) {
+            int given = 0, most = 0;
+            for (int i = 0; i < STEPS; i++) {
+                if (quota_take(quota, worker, 7) < 0)
+                    continue;
+                int now = ++*held;
+                most = now > most ? now : most;
+                given++;
+                --*held;
+                quota_give(quota, worker, 7);
+            }
+            _exit(most > LIMIT || given == 0);
+        }
+    for (unsigned worker = 0; worker < WORKERS; worker++) {
+        int status;
+        assert_true(wait(&status) > 0);
+        assert_int_equal(status, 0);
+    }
+    munmap((void *)(uintptr_t)held, sizeof *held);
+    quota_free(quota);
+}
+
+/* ---- memory ---- */
+
+static long shared_kb(void)
+{
+    FILE *in = fopen("/proc/self/status", "re");
+    char line[256];
+    long kb = -1;
+    while (in && kb < 0 && fgets(line, sizeof line, in))
+        if (strncmp(line, "RssShmem:", 9) == 0)
+            kb = atol(line + 9);
+    if (in)
+        fclose(in);
+    assert_true(kb >= 0);
+    return kb;
+}
+
+static bool count_users(uid_t uid, unsigned connections, void *data)
+{
+    (void)uid, (void)connections;
+    ++*(int *)data;
+    return true;
+}
+
+/* The table is made for half a million connections; a thousand users of a machine, at each of four workers,
+ * are a few pages, and asking for all of them is no more. */
+static void test_few_users_are_little_memory(void **state)
+{
+    (void)state;
+    enum { USERS = 1000, WORKERS = 4, KB = 200 };
+    long before = shared_kb();
+    struct quota *quota = quota_new(WORKERS, 500000, 100);
+    assert_non_null(quota);
+    for (uid_t uid = 1000; uid < 1000 + USERS; uid++)
+        for (unsigned worker = 0; worker < WORKERS; worker++)
+            assert_int_equal(quota_take(quota, worker, uid), 0);
+    int users = 0;
+    quota_each(quota, count_users, &users);
+    assert_int_equal(users, USERS);
+    for (unsigned worker = 0; worker < WORKERS; worker++)
+        quota_forget_worker(quota, worker);
+    quota_each(quota, count_users, &users);
+    assert_int_equal(users, USERS);
+    assert_in_range(shared_kb() - before, 1, KB);
+    quota_free(quota);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_limit_of_a_user),   cmocka_unit_test(test_limit_of_all),
-        cmocka_unit_test(test_give_without_take), cmocka_unit_test(test_a_worker_that_died),
+        cmocka_unit_test(test_limit_of_a_user),
+        cmocka_unit_test(test_limit_of_all),
+        cmocka_unit_test(test_give_without_take),
+        cmocka_unit_test(test_a_worker_that_died),
         cmocka_unit_test(test_against_counting),
+        cmocka_unit_test(test_never_more_at_once),
+        cmocka_unit_test(test_few_users_are_little_memory),
     };
     return cmocka_run_group_tests_name("quota", tests, NULL, NULL);
 }
