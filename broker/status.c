@@ -82,10 +82,18 @@ static void text_process(const struct status_process *p, FILE *out)
     fputc('\n', out);
 }
 
+static bool is_worker(const struct status_process *p)
+{
+    return strcmp(p->role, "worker") == 0;
+}
+
 static void text_users(const struct status *status, FILE *out)
 {
     fprintf(out, "connections: %u now, %llu accepted, %llu handed over by reloads\n", status->connections,
             (unsigned long long)status->accepted, (unsigned long long)status->handed_over);
+    for (size_t i = 0; i < status->n_processes; i++)
+        if (is_worker(&status->processes[i]))
+            fprintf(out, "  worker %u: %u\n", status->processes[i].index, status->processes[i].connections);
     for (size_t i = 0; i < status->n_users && i < STATUS_TOP_USERS; i++)
         fprintf(out, "  uid %u: %u\n", (unsigned)status->users[i].uid, status->users[i].connections);
     if (status->n_users > STATUS_TOP_USERS)
@@ -174,6 +182,8 @@ static void json_process(const struct status_process *p, FILE *out)
                 p->no_new_privs ? "true" : "false", p->seccomp, p->landlock_abi,
                 confine_text(found, p->found));
     }
+    if (is_worker(p))
+        fprintf(out, ",\"connections\":%u", p->connections);
     fputc('}', out);
 }
 

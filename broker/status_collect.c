@@ -69,6 +69,7 @@ static int collect_processes(struct status *status, const struct supervisor *s)
             .ready = slot->ready,
             .found = slot->confinement.done,
             .landlock_abi = slot->confinement.landlock_abi,
+            .connections = quota_total(s->quota, workers->setup.slot + i),
         };
     }
     if (workers->sealer)

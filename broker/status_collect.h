@@ -29,6 +29,7 @@ struct status_process {
     unsigned seccomp; /* 0 none, 2 a filter */
     unsigned found;   /* CONFINE_* of a worker */
     unsigned landlock_abi;
+    unsigned connections; /* of a worker */
 };
 
 struct status_user {

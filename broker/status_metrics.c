@@ -25,6 +25,17 @@ static void put_decisions(const struct status *status, FILE *out)
     fprintf(out, "fob_decisions_total{decision=\"failed\"} %llu\n", (unsigned long long)status->failed);
 }
 
+static void put_workers(const struct status *status, FILE *out)
+{
+    fputs("# HELP fob_worker_connections Connections now, by worker.\n"
+          "# TYPE fob_worker_connections gauge\n",
+          out);
+    for (size_t i = 0; i < status->n_processes; i++)
+        if (status->processes[i].role[0] == 'w')
+            fprintf(out, "fob_worker_connections{worker=\"%u\"} %u\n", status->processes[i].index,
+                    status->processes[i].connections);
+}
+
 /* Cumulative, and only the limits that are powers of two: four classes each would be more than anybody plots.
  */
 static void put_latencies(const struct status *status, FILE *out)
@@ -56,6 +67,7 @@ void status_write_metrics(const struct status *status, FILE *out)
     put_gauge(out, "uptime_seconds", "Since fobd started.", (double)status->up_ms / 1000);
     put_gauge(out, "workers", "Workers that serve.", running);
     put_gauge(out, "connections", "Connections now.", status->connections);
+    put_workers(status, out);
     put_counter(out, "connections_accepted", "Connections accepted.", status->accepted);
     put_counter(out, "connections_handed_over", "Connections that a reload gave to new workers.",
                 status->handed_over);

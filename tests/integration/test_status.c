@@ -60,6 +60,8 @@ static void expect_held(const struct broker *b)
     assert_int_equal(ASK(b, "status\0text\0"), 0);
     assert_non_null(strstr(said, "connections: 3 now, "));
     assert_non_null(strstr(said, "\n  uid 2002: 3\n"));
+    assert_non_null(strstr(said, "\n  worker 0: "));
+    assert_non_null(strstr(said, "\n  worker 1: "));
     assert_int_equal(write(pipes[3], &byte, 1), 1);
     assert_int_equal(child_wait(pid), 0);
     for (int i = 0; i < 4; i++)
