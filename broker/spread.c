@@ -22,7 +22,7 @@ enum {
     QUEUE_BYTES = 1 << 19, /* some 500 connections */
     TAKEN_IN_A_TURN = 64,
     PATIENCE_MS = 100, /* who took nothing for so long hangs */
-    AVOID_MS = 5000,   /* ... and is asked again after this */
+    AVOID_MS = 2000,   /* ... and is asked again after this */
 };
 
 /* What all know of a worker. On a cache line of its own. */
@@ -252,6 +252,8 @@ int spread_pick(struct worker *worker)
     const unsigned own = worker->setup->index;
     if (!spread || !spread->places[own].open)
         return -1;
+    if (spread->places[own].avoided) /* it accepts: it does not hang */
+        spread->places[own].avoided = 0;
     unsigned own_load = load_of(worker, own), least = own_load;
     int picked = -1;
     for (unsigned i = 1; i < spread->n && own_load > SLACK; i++) {
