@@ -96,12 +96,9 @@ static void connection_settle(struct worker *worker, struct connection *connecti
     connection->unread = 0;
 }
 
-void connection_close(struct worker *worker, struct connection *connection)
+static void connection_free(struct worker *worker, struct connection *connection)
 {
-    park_cancel(worker, connection);
     connection_settle(worker, connection);
-    if (connection->kind != FRAME_DATAGRAM)
-        quota_give(worker->setup->quota, worker->setup->slot, connection->client->subject.uid);
     connection->client->user->connections--;
     client_unref(&worker->clients, connection->client);
     if (connection->next)
@@ -110,6 +107,18 @@ void connection_close(struct worker *worker, struct connection *connection)
         connection->prev->next = connection->next;
     else
         worker->connections = connection->next;
+    if (connection->kind != FRAME_DATAGRAM)
+        spread_look(worker);
+    free(connection->part);
+    free(connection->from);
+    free(connection);
+}
+
+void connection_close(struct worker *worker, struct connection *connection)
+{
+    park_cancel(worker, connection);
+    if (connection->kind != FRAME_DATAGRAM)
+        quota_give(worker->setup->quota, worker->setup->slot, connection->client->subject.uid);
     if (connection->kind == FRAME_DATAGRAM)
         connection->fd = -1; /* the courier's, which all have */
     if (connection->lent && connection->fd >= 0) {
@@ -118,9 +127,15 @@ void connection_close(struct worker *worker, struct connection *connection)
                  SHUT_RDWR); /* who holds it too, and hangs, must not keep its client waiting */
     }
     fd_close(connection->fd);
-    free(connection->part);
-    free(connection->from);
-    free(connection);
+    connection_free(worker, connection);
+}
+
+/* Closing alone would not end its events: it is open there. */
+void connection_forget(struct worker *worker, struct connection *connection)
+{
+    epoll_ctl(worker->epoll, EPOLL_CTL_DEL, connection->fd, NULL);
+    fd_close(connection->fd);
+    connection_free(worker, connection);
 }
 
 struct connection *connection_adopt(struct worker *worker, int taken, enum frame_kind kind)
@@ -144,37 +159,8 @@ struct connection *connection_adopt(struct worker *worker, int taken, enum frame
     return connection;
 }
 
-/* True if another worker has it now. Given back before: nobody is over a quota meanwhile. */
-static bool pass_on(struct worker *worker, int fd, enum frame_kind kind, uid_t uid)
-{
-    const struct worker_setup *setup = worker->setup;
-    int to = spread_pick(worker);
-    if (to < 0)
-        return false;
-    quota_give(setup->quota, setup->slot, uid);
-    if (spread_pass(worker, (unsigned)to, fd, kind) == 0)
-        return true;
-    quota_adopt(setup->quota, setup->slot, uid);
-    return false;
-}
-
-/* Takes fd; counted already. */
-static void connection_begin(struct worker *worker, int taken, enum frame_kind kind, const struct peer *peer,
-                             bool passed)
-{
-    CLEANUP(fd_cleanup) int fd = taken;
-    struct connection *connection = connection_new(worker, fd, kind, peer);
-    if (!connection) {
-        quota_give(worker->setup->quota, worker->setup->slot, peer->uid);
-        log_warning("a connection of uid %u was closed: out of memory", (unsigned)peer->uid);
-        return;
-    }
-    fd_take(&fd);
-    connection->lent = passed; /* who passed it may not have closed it yet */
-    board_add(&worker->counters->accepted, 1);
-}
-
-void connection_open(struct worker *worker, int accepted, enum frame_kind kind, bool passed)
+/* Takes fd. */
+static void connection_open(struct worker *worker, int accepted, enum frame_kind kind)
 {
     CLEANUP(fd_cleanup) int fd = accepted;
     struct peer peer = { .uid = PEER_OVERFLOW_ID, .gid = PEER_OVERFLOW_ID };
@@ -187,8 +173,13 @@ void connection_open(struct worker *worker, int accepted, enum frame_kind kind, 
     if (err < 0) {
         audit_refused_connection(worker, &peer, EAGAIN, "quota");
         board_add(&worker->counters->over_quota, 1);
-    } else if (passed || !pass_on(worker, fd, kind, peer.uid)) {
-        connection_begin(worker, fd_take(&fd), kind, &peer, passed);
+    } else if (connection_new(worker, fd, kind, &peer)) {
+        fd_take(&fd);
+        board_add(&worker->counters->accepted, 1);
+        spread_look(worker);
+    } else {
+        quota_give(worker->setup->quota, worker->setup->slot, peer.uid);
+        log_warning("a connection of uid %u was closed: out of memory", (unsigned)peer.uid);
     }
     peer_deinit(&peer);
 }
@@ -213,7 +204,7 @@ void connection_accept(struct worker *worker, int listener)
     for (int i = 0; i < ACCEPTS_IN_A_TURN; i++) {
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0)
-            connection_open(worker, fd, kind, false);
+            connection_open(worker, fd, kind);
         else if (errno == EMFILE || errno == ENFILE)
             accept_and_drop(worker, listener);
         else if (errno != EINTR && errno != ECONNABORTED)

@@ -29,8 +29,6 @@ struct connection {
     bool warned;           /* it was said that somebody else uses it */
 };
 
-/* Opens a new connection, if the quotas allow it. passed: another worker accepted it. Takes fd. */
-void connection_open(struct worker *worker, int fd, enum frame_kind kind, bool passed);
 /* Accepts what waits at a listening socket of the worker's, a few at most. */
 void connection_accept(struct worker *worker, int listener);
 /* Takes a connection over from another worker, whatever the quotas say: it was within them. Takes fd. NULL:
@@ -45,6 +43,8 @@ bool connection_request(struct worker *worker, struct connection *connection, si
 /* Serves at most one request. True if there was one (and the connection still lives). */
 bool connection_serve(struct worker *worker, struct connection *connection, unsigned events);
 void connection_close(struct worker *worker, struct connection *connection);
+/* Another worker has it now, and its charge. */
+void connection_forget(struct worker *worker, struct connection *connection);
 
 /* Events of its socket but its end are (not) waited for; the connection of a datagram ends. 0 or a negative
  * errno. */

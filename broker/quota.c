@@ -180,14 +180,30 @@ int quota_take(struct quota *quota, unsigned worker, uid_t uid)
     return err;
 }
 
+/* Another worker may be doing the same. False: it is 0. */
+static bool count_down(_Atomic uint32_t *counter)
+{
+    uint32_t n = *counter;
+    while (n && !atomic_compare_exchange_weak(counter, &n, n - 1))
+        ;
+    return n;
+}
+
+void quota_release(struct quota *quota, unsigned worker, uid_t uid)
+{
+    struct slot *unused, *slot = find(quota, worker, uid, &unused);
+    if (slot && count_down(&slot->count))
+        count_down(&quota->parts[worker].total);
+}
+
 void quota_give(struct quota *quota, unsigned worker, uid_t uid)
 {
     struct slot *unused, *slot = find(quota, worker, uid, &unused);
-    if (!slot || slot->count == 0)
+    if (!slot || !count_down(&slot->count))
         return;
-    if (--slot->count == 0)
+    count_down(&quota->parts[worker].total);
+    if (slot->count == 0)
         shorten_row(quota, worker, slot);
-    quota->parts[worker].total--;
 }
 
 /* ---- all of them ---- */

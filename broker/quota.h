@@ -19,6 +19,8 @@ void quota_free(struct quota *quota);
 int quota_take(struct quota *quota, unsigned worker, uid_t uid);
 /* Counts one that another worker served until now, whatever the limits. 0 or -ENFILE (no slot). */
 int quota_adopt(struct quota *quota, unsigned worker, uid_t uid);
+/* What another worker has counted (and does not own any more) is not counted at that worker now. */
+void quota_release(struct quota *quota, unsigned worker, uid_t uid);
 void quota_give(struct quota *quota, unsigned worker, uid_t uid);
 /* All connections of a worker. */
 unsigned quota_total(const struct quota *quota, unsigned worker);

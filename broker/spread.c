@@ -1,57 +1,24 @@
-#include "spread.h"
+#include "spread_parts.h"
 
 #include <errno.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <string.h>
+#include <limits.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 
-#include "../common/log.h"
 #include "../common/msg.h"
 #include "../common/util.h"
-#include "connection.h"
-#include "worker.h"
 
 enum {
-    SLACK = 2,             /* how many more than the fewest are left where they are, or */
-    SLACK_PART = 32,       /* this part of the fewest: below that nobody notices, and it costs */
-    QUEUE_BYTES = 1 << 19, /* some 500 connections */
+    SLACK = 2,       /* so many more than another has are left where they are, or */
+    SLACK_PART = 32, /* this part of what the other has */
+    MOVED_AT_ONCE = 128,
+    SEARCHED = 8, /* so many for each that is to be moved: some cannot be now */
     TAKEN_IN_A_TURN = 64,
-    PATIENCE_MS = 100, /* who took nothing for so long hangs */
-    AVOID_MS = 2000,   /* ... and is asked again after this */
-};
-
-/* What all know of a worker. On a cache line of its own. */
-struct place {
-    _Alignas(64) _Atomic bool open;
-    _Atomic uint32_t offered; /* passed to it, and not taken yet */
-    _Atomic uint32_t taken;   /* ever, by itself */
-    _Atomic int64_t avoided;  /* until then: it hung; 0: it does not */
-};
-
-/* What this worker passed to another, and answers for. */
-struct debt {
-    int64_t due; /* when it is looked whether it was taken; 0: nothing was passed */
-    uint32_t taken;
-};
-
-struct queue {
-    int out, in;
-};
-
-struct spread {
-    unsigned n;
-    struct place *places; /* shared memory */
-    struct queue *queues;
-    /* Of a worker alone: */
-    struct debt *debts;
-    unsigned offered_max; /* who has so many to take is passed no more */
-    int timer;            /* for what is due */
-    int64_t tick_at;      /* when it goes off; 0: it does not */
+    ASKED_IN_VAIN = 10,
+    QUEUE_BYTES = 1 << 19, /* some 500 connections */
 };
 
 /* ---- the supervisor ---- */
@@ -75,10 +42,10 @@ static bool spread_init(struct spread *spread)
                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     spread->places = memory == MAP_FAILED ? NULL : memory;
     spread->queues = mem_zalloc(spread->n, sizeof *spread->queues);
-    spread->debts = mem_zalloc(spread->n, sizeof *spread->debts);
+    spread->siblings = mem_zalloc(spread->n, sizeof *spread->siblings);
     for (unsigned i = 0; spread->queues && i < spread->n; i++)
         spread->queues[i] = (struct queue){ -1, -1 };
-    return spread->places && spread->queues && spread->debts;
+    return spread->places && spread->queues && spread->siblings;
 }
 
 struct spread *spread_new(unsigned workers)
@@ -112,89 +79,164 @@ void spread_free(struct spread *spread)
     if (spread->places)
         munmap(spread->places, spread->n * sizeof *spread->places);
     free(spread->queues);
-    free(spread->debts);
+    free(spread->siblings);
     free(spread);
 }
 
+/* The kernel wakes one worker for a new connection: it may have been this one. */
+static void tell_to_accept(const struct spread *spread, unsigned but)
+{
+    const struct letter letter = { .kind = LETTER_ACCEPT };
+    for (unsigned i = 0; i < spread->n; i++)
+        if (i != but && spread->places[i].open)
+            msg_send(spread->queues[i].in, &letter, sizeof letter, NULL, 0, NULL, MSG_DONTWAIT);
+}
+
+/* What is in its queue stays there, for whoever takes it. */
 void spread_forget_worker(struct spread *spread, unsigned index)
 {
-    if (spread)
-        spread->places[index].open = false;
-}
-
-/* ---- what is due ---- */
-
-/* It is never read: each time that it goes off is an event. */
-static void tick(struct spread *spread, int64_t now)
-{
-    const struct itimerspec after = { .it_value.tv_nsec = PATIENCE_MS * 1000000L };
-    spread->tick_at = timerfd_settime(spread->timer, 0, &after, NULL) == 0 ? now + PATIENCE_MS : 0;
-}
-
-static void owe(struct spread *spread, unsigned to)
-{
-    struct debt *debt = &spread->debts[to];
-    if (debt->due)
+    if (!spread)
         return;
-    int64_t now = clock_ms();
-    *debt = (struct debt){ now + PATIENCE_MS, spread->places[to].taken };
-    if (!spread->tick_at)
-        tick(spread, now);
+    struct place *place = &spread->places[index];
+    place->open = place->nudged = false;
+    place->life++;
+    place->moved = 0;
+    tell_to_accept(spread, index);
 }
 
-/* Takes one from a worker's queue, whoever's it is. False: there is none. */
-static bool take_from(struct worker *worker, unsigned index)
+/* ---- numbers ---- */
+
+/* What a worker has, with what is on its way to it. */
+static unsigned load_of(const struct worker *worker, unsigned index)
 {
-    static struct msg_in in;
-    struct spread *spread = worker->setup->spread;
-    _Atomic uint32_t *offered = &spread->places[index].offered;
-    uint8_t kind;
-    int got = msg_recv(spread->queues[index].out, &kind, sizeof kind, MSG_DONTWAIT, &in);
-    if (got <= 0 && got != -EMFILE)
-        return false;
-    for (uint32_t n = *offered; n && !atomic_compare_exchange_weak(offered, &n, n - 1);)
-        ;
-    if (got == 1 && in.n_fds == 1)
-        connection_open(worker, in.fds[0], (enum frame_kind)kind, true);
-    else
-        log_warning("a connection was closed: no descriptor left (raise LimitNOFILE or lower "
-                    "max-connections)");
-    return true;
+    const struct worker_setup *setup = worker->setup;
+    const struct place *place = &setup->spread->places[index];
+    unsigned total = quota_total(setup->quota, setup->slot - setup->index + index), moved = place->moved;
+    return (total > moved ? total - moved : 0) + place->offered;
 }
 
-/* Who hangs, or died, took nothing of it. */
-static void redeem(struct worker *worker, unsigned index, int64_t now)
+static bool is_uneven(unsigned more, unsigned fewer)
 {
-    struct place *place = &worker->setup->spread->places[index];
-    uint32_t offered = place->offered;
-    unsigned n = 0;
-    while (take_from(worker, index))
-        n++;
-    if (n)
-        place->avoided = now + AVOID_MS;
-    else /* it is not there: whoever passed or took it was killed before it was counted */
-        atomic_compare_exchange_strong(&place->offered, &offered, 0);
+    return more > fewer && more - fewer > SLACK && more - fewer > fewer / SLACK_PART;
 }
 
-static void collect_debts(struct worker *worker, int64_t now)
+struct loads {
+    unsigned most, most_load, least_load;
+    unsigned mean; /* rounded down */
+};
+
+/* Of those that are open. False: there is none. */
+static bool find_loads(const struct worker *worker, struct loads *loads)
 {
-    struct spread *spread = worker->setup->spread;
-    bool owes = false;
+    const struct spread *spread = worker->setup->spread;
+    unsigned sum = 0, n = 0;
+    *loads = (struct loads){ .least_load = UINT_MAX };
     for (unsigned i = 0; i < spread->n; i++) {
-        struct debt *debt = &spread->debts[i];
-        if (debt->due && now >= debt->due) {
-            bool hangs = debt->taken == spread->places[i].taken;
-            debt->due = 0;
-            if (hangs)
-                redeem(worker, i, now);
-            else if (spread->places[i].offered)
-                *debt = (struct debt){ now + PATIENCE_MS, spread->places[i].taken };
+        if (!spread->places[i].open)
+            continue;
+        unsigned load = load_of(worker, i);
+        if (n++ == 0 || load > loads->most_load) {
+            loads->most = i;
+            loads->most_load = load;
         }
-        owes = owes || debt->due;
+        if (load < loads->least_load)
+            loads->least_load = load;
+        sum += load;
     }
-    spread->tick_at = 0;
-    if (owes)
-        tick(spread, now);
+    loads->mean = n ? sum / n : 0;
+    return n;
+}
+
+/* ---- giving ---- */
+
+static void give(struct worker *worker, unsigned to, unsigned n)
+{
+    struct spread *spread = worker->setup->spread;
+    struct loads loads;
+    unsigned own = load_of(worker, worker->setup->index);
+    unsigned spare = find_loads(worker, &loads) && own > loads.mean ? own - loads.mean : 0;
+    if (n > spare)
+        n = spare;
+    struct connection *next;
+    unsigned left = SEARCHED * MOVED_AT_ONCE;
+    for (struct connection *c = worker->connections; c && n && left--; c = next) {
+        next = c->next;
+        if (!spread_is_movable(worker, c))
+            continue;
+        if (spread->places[to].offered >= spread->offered_max || spread_move(worker, c, to) < 0)
+            return;
+        n--;
+    }
+}
+
+void spread_give(struct worker *worker)
+{
+    struct spread *spread = worker->setup->spread;
+    if (!spread || !spread->is_asked || worker->pending.connection)
+        return;
+    spread->is_asked = false;
+    for (unsigned i = 0; i < spread->n; i++) {
+        unsigned wants = spread->siblings[i].wants;
+        spread->siblings[i].wants = 0;
+        if (wants && spread->places[i].open)
+            give(worker, i, wants);
+    }
+}
+
+/* ---- asking ---- */
+
+static void nudge(struct worker *worker, unsigned other)
+{
+    struct place *place = &worker->setup->spread->places[other];
+    struct letter letter = { .kind = LETTER_NUDGE };
+    if (!atomic_exchange(&place->nudged, true) && spread_write(worker, other, &letter, -1) < 0)
+        place->nudged = false;
+}
+
+static void nudge_those_below(struct worker *worker, unsigned load)
+{
+    const struct spread *spread = worker->setup->spread;
+    for (unsigned i = 0; i < spread->n; i++)
+        if (i != worker->setup->index && spread->places[i].open && load_of(worker, i) < load)
+            nudge(worker, i);
+}
+
+/* True: it is to be looked again. Who was asked in vain gave to others, or hangs, or has none that can be
+ * moved: not for ever, before something changes. */
+static bool ask(struct worker *worker, unsigned whom, unsigned wants)
+{
+    struct spread *spread = worker->setup->spread;
+    uint32_t taken = spread->places[worker->setup->index].taken;
+    struct letter letter = { .kind = LETTER_ASK, .wants = wants < MOVED_AT_ONCE ? wants : MOVED_AT_ONCE };
+    spread->asked = taken == spread->had_taken ? spread->asked + 1 : 1;
+    spread->had_taken = taken;
+    spread_write(worker, whom, &letter, -1);
+    if (spread->asked < ASKED_IN_VAIN)
+        return true;
+    spread->asked = 0;
+    return false;
+}
+
+/* True: it is to be looked again. */
+static bool level(struct worker *worker)
+{
+    struct loads loads;
+    unsigned own = load_of(worker, worker->setup->index);
+    worker->setup->spread->places[worker->setup->index].nudged = false;
+    if (!find_loads(worker, &loads) || !is_uneven(loads.most_load, loads.least_load))
+        return false;
+    if (own < loads.mean || own == loads.least_load)
+        return ask(worker, loads.most, own < loads.mean ? loads.mean - own : 1);
+    nudge_those_below(worker, loads.mean > loads.least_load ? loads.mean : loads.mean + 1);
+    return false;
+}
+
+static void tick(struct worker *worker)
+{
+    worker->setup->spread->tick_at = 0;
+    bool again = spread_collect(worker);
+    if (level(worker) || again)
+        spread_tick_soon(worker->setup->spread);
 }
 
 /* ---- a worker ---- */
@@ -211,7 +253,8 @@ int spread_prepare(struct spread *spread)
     return spread->timer < 0 ? -errno : 0;
 }
 
-/* What a predecessor that was killed had passed to others is this one's to look after. */
+/* What a predecessor that was killed had moved to others is this one's to look after. Others have connections
+ * already, perhaps. */
 int spread_open(struct worker *worker, void *mark)
 {
     struct spread *spread = worker->setup->spread;
@@ -225,70 +268,27 @@ int spread_open(struct worker *worker, void *mark)
         return -errno;
     for (unsigned i = 0; i < spread->n; i++)
         if (i != own && spread->places[i].offered)
-            owe(spread, i);
-    spread->places[own].avoided = 0;
+            spread_owe(spread, i);
     spread->places[own].open = true;
+    spread_tick_soon(spread);
     return 0;
 }
 
-static unsigned load_of(const struct worker *worker, unsigned index)
-{
-    const struct worker_setup *setup = worker->setup;
-    return quota_total(setup->quota, setup->slot - setup->index + index) +
-           setup->spread->places[index].offered;
-}
-
-static bool may_pass_to(const struct spread *spread, unsigned index)
-{
-    const struct place *place = &spread->places[index];
-    return place->open && place->offered < spread->offered_max &&
-           (!place->avoided || clock_ms() >= place->avoided);
-}
-
-/* Whoever comes after this one first, of those with equally few: not always the same. */
-int spread_pick(struct worker *worker)
+void spread_look(struct worker *worker)
 {
     struct spread *spread = worker->setup->spread;
-    const unsigned own = worker->setup->index;
-    if (!spread || !spread->places[own].open)
-        return -1;
-    if (spread->places[own].avoided) /* it accepts: it does not hang */
-        spread->places[own].avoided = 0;
-    unsigned own_load = load_of(worker, own), least = own_load;
-    int picked = -1;
-    for (unsigned i = 1; i < spread->n && own_load > SLACK; i++) {
-        unsigned other = (own + i) % spread->n, load = load_of(worker, other);
-        if (load < least && may_pass_to(spread, other)) {
-            least = load;
-            picked = (int)other;
-        }
-    }
-    return own_load - least > SLACK && own_load - least > least / SLACK_PART ? picked : -1;
-}
-
-/* Counted first, and owed: it may be taken before this returns. */
-int spread_pass(struct worker *worker, unsigned to, int fd, enum frame_kind kind)
-{
-    struct spread *spread = worker->setup->spread;
-    const uint8_t byte = (uint8_t)kind;
-    owe(spread, to);
-    atomic_fetch_add(&spread->places[to].offered, 1);
-    int err = msg_send(spread->queues[to].in, &byte, sizeof byte, &fd, 1, NULL, MSG_DONTWAIT);
-    if (err < 0)
-        atomic_fetch_sub(&spread->places[to].offered, 1);
-    return err;
+    if (spread && !spread->tick_at && spread->places[worker->setup->index].open)
+        spread_tick_soon(spread);
 }
 
 void spread_serve(struct worker *worker)
 {
     struct spread *spread = worker->setup->spread;
-    struct place *place = &spread->places[worker->setup->index];
-    for (int i = 0; i < TAKEN_IN_A_TURN && take_from(worker, worker->setup->index); i++)
-        place->taken++;
-    place->avoided = 0;
-    int64_t now = spread->tick_at ? clock_ms() : 0;
-    if (spread->tick_at && now >= spread->tick_at)
-        collect_debts(worker, now);
+    for (int i = 0; i < TAKEN_IN_A_TURN && spread_take(worker, worker->setup->index); i++)
+        spread_look(worker);
+    if (spread->is_nudged || (spread->tick_at && clock_ms() >= spread->tick_at))
+        tick(worker);
+    spread->is_nudged = false;
 }
 
 void spread_end(struct worker *worker)
@@ -298,6 +298,6 @@ void spread_end(struct worker *worker)
         return;
     spread->places[worker->setup->index].open = false;
     for (unsigned i = 0; i < spread->n; i++)
-        while (take_from(worker, i))
+        while (spread_take(worker, i))
             ;
 }

@@ -233,6 +233,7 @@ static void worker_turn(struct worker *worker, struct epoll_event *events, int n
     }
     if (worker->parked.first)
         park_serve(worker);
+    spread_give(worker);
     settle_audit(worker);
 }
 
