@@ -127,15 +127,17 @@ static void connect_many(unsigned index, int n)
         connect_to(index);
 }
 
-/* Some turns of those that are at work: a bit for each. */
+/* So many turns of those that are at work (a bit for each), a millisecond each. */
 static void turn(unsigned at_work, int ms)
 {
-    for (int64_t end = clock_ms() + ms; clock_ms() < end; usleep(TURN_US))
+    for (int turns = 0; turns < ms; turns++) {
         for (unsigned i = 0; i < WORKERS; i++)
             if (at_work >> i & 1) {
                 spread_serve(w.workers[i]);
                 spread_give(w.workers[i]);
             }
+        usleep(TURN_US);
+    }
 }
 
 static unsigned count(unsigned index)
@@ -208,29 +210,36 @@ static void test_slack(void **state)
     assert_int_equal(w.spreads[0].tick_at | w.spreads[1].tick_at | w.spreads[2].tick_at, 0);
 }
 
-/* What belongs to a connection goes with it; one that is more than its socket stays. */
+static bool has(unsigned index, const struct connection *connection)
+{
+    const struct connection *c = w.workers[index]->connections;
+    while (c && c != connection)
+        c = c->next;
+    return c;
+}
+
+/* What belongs to a connection goes with it; one that is more than its socket stays, though the newest go. */
 static void test_state_goes_along(void **state)
 {
     (void)state;
-    struct connection *parts = connect_to(0), *late = connect_to(0);
-    parts->part = mem_zalloc(1, sizeof *parts->part);
-    late->deadline = 1;
     for (int i = 0; i < 4; i++) {
         struct connection *c = connect_to(0);
         connection_sent(w.workers[0], c, 3);
         c->warned = true;
     }
-    w.workers[0]->pending.connection = NULL;
+    struct connection *part = connect_to(0), *late = connect_to(0);
+    part->part = mem_zalloc(1, sizeof *part->part);
+    late->deadline = 1;
     turn(3, 100); /* worker 2 hangs */
     expect(0, 4);
     expect(1, 2);
+    assert_true(has(0, part) && has(0, late));
     assert_int_equal(w.workers[0]->in_flight, 6);
     assert_int_equal(w.workers[1]->in_flight, 6);
-    for (struct connection *c = w.workers[1]->connections; c; c = c->next)
+    for (const struct connection *c = w.workers[1]->connections; c; c = c->next)
         assert_true(c->in_flight == 3 && c->replied && c->warned && c->lent);
-    assert_true(parts->part && late->deadline); /* they are where they were */
-    free(parts->part);
-    parts->part = NULL;
+    free(part->part);
+    part->part = NULL;
 }
 
 static void test_alone(void **state)
@@ -251,19 +260,24 @@ static void test_alone(void **state)
 /* ---- somebody hangs or dies ---- */
 
 /* Until worker 1 has asked and worker 0 has moved what it wants: it lies in the queue. */
-static void move_some(int n)
+static void move_to_queue(int n)
 {
     connect_many(0, n);
-    for (int i = 0; i < 100 && !w.spread->places[1].offered; i++) {
+    for (int i = 0; i < 1000 && !w.spread->places[1].offered; i++) {
         turn(1, 1);
         if (!w.spread->places[1].offered && w.spread->places[1].nudged) {
             spread_serve(w.workers[1]);
             turn(1, 1);
         }
     }
-    assert_in_range(w.spread->places[1].offered, 3, n - 1);
     expect_charged((unsigned)n);
     assert_int_equal(count(0) + w.spread->places[1].offered, n);
+}
+
+static void move_some(int n)
+{
+    move_to_queue(n);
+    assert_in_range(w.spread->places[1].offered, 3, n - 1);
 }
 
 /* Nobody asks on its behalf, and what was moved to it comes back. */
@@ -371,10 +385,7 @@ static void test_bounded(void **state)
     (void)state;
     for (unsigned i = 0; i < WORKERS; i++)
         w.spreads[i].offered_max = 2;
-    connect_many(0, 30);
-    turn(1, 15);
-    turn(2, 1);
-    turn(1, 1);
+    move_to_queue(30);
     assert_int_equal(w.spread->places[1].offered, 2);
     turn(7, 500);
     expect_charged(30);
