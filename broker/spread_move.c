@@ -50,8 +50,8 @@ static void adopt(struct worker *worker, const struct letter *letter, int fd)
     }
     if (!connection)
         return;
-    connection_sent(worker, connection, letter->in_flight);
-    connection->replied = letter->replied;
+    connection_sent(worker, connection, 0, letter->in_flight);
+    connection->unread = letter->unread;
     connection->warned = letter->warned;
 }
 
@@ -111,7 +111,7 @@ int spread_move(struct worker *worker, struct connection *connection, unsigned t
         .frame = connection->kind,
         .in_flight = connection->in_flight,
         .uid = connection->client->subject.uid,
-        .replied = connection->replied,
+        .unread = connection->unread,
         .warned = connection->warned,
     };
     spread_owe(worker->setup->spread, to);

@@ -62,9 +62,9 @@ struct letter {
     uint32_t wants; /* LETTER_ASK */
     /* LETTER_CONNECTION: */
     enum frame_kind frame;
-    uint32_t in_flight;
+    uint32_t in_flight, unread;
     uid_t uid;
-    bool replied, warned;
+    bool warned;
 };
 
 /* Nobody's number goes below 0: one that was killed may have been counted, or not. */
