@@ -114,7 +114,7 @@ static void connection_free(struct worker *worker, struct connection *connection
     free(connection);
 }
 
-void connection_close(struct worker *worker, struct connection *connection)
+void connection_drop(struct worker *worker, struct connection *connection)
 {
     park_cancel(worker, connection);
     if (connection->kind != FRAME_DATAGRAM)
@@ -136,6 +136,35 @@ void connection_forget(struct worker *worker, struct connection *connection)
     epoll_ctl(worker->epoll, EPOLL_CTL_DEL, connection->fd, NULL);
     fd_close(connection->fd);
     connection_free(worker, connection);
+}
+
+/*
+ * Has it ended, with replies that its client has not taken? Their descriptors stay on their way when our end
+ * is closed, and the kernel counts them for all clients together (unix(7), ETOOMANYREFS). Not where the
+ * client started the broker, which is to end with it and may have few on their way.
+ */
+static bool is_owed(struct worker *worker, struct connection *connection)
+{
+    if (connection->kind == FRAME_DATAGRAM || worker->setup->single ||
+        (!connection->in_flight && !connection->lent))
+        return false;
+    if (connection->lent) /* a slow opener may be about to send */
+        shutdown(connection->fd, SHUT_RDWR);
+    if (msg_unread(connection->fd) <= 0)
+        return false;
+    shutdown(connection->fd, SHUT_RDWR);
+    return true;
+}
+
+void connection_close(struct worker *worker, struct connection *connection)
+{
+    park_cancel(worker, connection);
+    bool owed = is_owed(worker, connection);
+    if (owed && !connection->ended) /* it is heard of each time that something is taken, or thrown away */
+        owed = connection_watch(worker, connection, EPOLL_CTL_MOD, EPOLLOUT | EPOLLET) == 0;
+    connection->ended = owed;
+    if (!owed)
+        connection_drop(worker, connection);
 }
 
 struct connection *connection_adopt(struct worker *worker, int taken, enum frame_kind kind)
@@ -337,6 +366,10 @@ bool connection_request(struct worker *worker, struct connection *connection, si
 
 bool connection_serve(struct worker *worker, struct connection *connection, unsigned events)
 {
+    if (connection->ended) {
+        connection_close(worker, connection);
+        return false;
+    }
     if (connection->kind == FRAME_DATAGRAM || connection_is_gone(worker, connection, events) ||
         !connection_is_ready(worker, connection))
         return false;

@@ -27,6 +27,7 @@ struct connection {
     struct parked *parked; /* a slow opener works for it: it is not read from; else NULL */
     bool lent;             /* another process may have the socket too: closing it does not end its events */
     bool warned;           /* it was said that somebody else uses it */
+    bool ended;            /* it is not served any more: connection_close() */
 };
 
 /* Accepts what waits at a listening socket of the worker's, a few at most. */
@@ -42,7 +43,11 @@ bool connection_request(struct worker *worker, struct connection *connection, si
                         const struct ucred *sender);
 /* Serves at most one request. True if there was one (and the connection still lives). */
 bool connection_serve(struct worker *worker, struct connection *connection, unsigned events);
+/* It is over for the client. Until that has taken its replies, or has closed its end, what is on its way to
+ * it is counted still, and the connection is one of its user's. */
 void connection_close(struct worker *worker, struct connection *connection);
+/* Forgets it, whatever is on its way. */
+void connection_drop(struct worker *worker, struct connection *connection);
 /* Another worker has it now, and its charge. */
 void connection_forget(struct worker *worker, struct connection *connection);
 

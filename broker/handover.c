@@ -16,7 +16,7 @@
 /* What goes before the bytes of a request. */
 struct handover {
     uint32_t in_flight;
-    uint32_t unread, warned;
+    uint32_t unread, warned, ended;
     int64_t deadline;
     enum frame_kind kind;
     struct courier_address from; /* of a datagram, which has no socket of its own */
@@ -45,6 +45,7 @@ static int send_one(struct worker *worker, struct connection *connection, int so
         .in_flight = connection->in_flight,
         .unread = connection->unread,
         .warned = connection->warned,
+        .ended = connection->ended,
         .deadline = connection->deadline,
         .kind = connection->kind,
     };
@@ -62,7 +63,7 @@ static int send_one(struct worker *worker, struct connection *connection, int so
     }
     memcpy(bytes, &head, sizeof head);
     CLEANUP(fd_cleanup) int fd = connection->from ? -1 : fd_take(&connection->fd);
-    connection_close(worker, connection);
+    connection_drop(worker, connection);
     return send_patiently(sock, bytes, sizeof head + head.len, fd);
 }
 
@@ -97,7 +98,9 @@ static void take_over(struct worker *worker, const struct handover *head, const 
     connection->unread = head->unread;
     connection->warned = head->warned;
     connection->deadline = head->deadline;
-    if (head->len == 0)
+    if (head->ended)
+        connection_close(worker, connection);
+    if (head->ended || head->len == 0)
         return;
     memcpy(worker->in, bytes, head->len);
     if (!head->whole)

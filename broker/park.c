@@ -161,6 +161,8 @@ void park_cancel(struct worker *worker, struct connection *connection)
     if (state != JOB_ANSWERING && state != JOB_ANSWERED &&
         state != JOB_UNSENT) /* then the opener has its record */
         request_abandon(worker, connection, p->message, p->len);
+    else if (state == JOB_ANSWERED)
+        connection_sent(worker, connection, 0, jobs_sent(worker->setup->jobs, p->job));
     forget(worker, p);
 }
 

@@ -98,7 +98,7 @@ bool spread_take(struct worker *worker, unsigned index)
 bool spread_is_movable(const struct worker *worker, const struct connection *connection)
 {
     return connection->kind != FRAME_DATAGRAM && !connection->parked && !connection->part &&
-           !connection->deadline && connection != worker->pending.connection;
+           !connection->deadline && !connection->ended && connection != worker->pending.connection;
 }
 
 /* Counted and owed first: it may be taken before this returns. The charge stays until then. */

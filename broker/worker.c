@@ -271,7 +271,7 @@ static void worker_drain(struct worker *worker)
     }
     worker_await_parked(worker);
     while (worker->connections)
-        connection_close(worker, worker->connections);
+        connection_drop(worker, worker->connections);
 }
 
 /* Those that come over from a predecessor of its own still go on to the successor. */
