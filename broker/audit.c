@@ -41,8 +41,8 @@ struct audit {
     uint64_t lost;       /* records */
     struct board *board; /* or NULL */
     unsigned slot;
-    struct batch *batch;  /* where records go: `own`, or one of `shared` */
-    struct batch *shared; /* or NULL; of n_shared */
+    struct batch *batch;   /* where records go: `own`, or one of `shared` */
+    struct batch **shared; /* n_shared of them, each a mapping of its own; or NULL */
     unsigned n_shared;
     struct batch own;
 };
@@ -108,23 +108,45 @@ int audit_open(struct audit **out, enum config_audit kind, const char *file)
     return 0;
 }
 
+/* A worker that was taken over is not to reach what others have still to write: each inherits its own. */
+static struct batch *batch_new(void)
+{
+    struct batch *batch =
+        mmap(NULL, sizeof *batch, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (batch == MAP_FAILED)
+        return NULL;
+    if (madvise(batch, sizeof *batch, MADV_DONTFORK) == 0)
+        return batch;
+    munmap(batch, sizeof *batch);
+    return NULL;
+}
+
 int audit_share(struct audit *audit, unsigned slots)
 {
-    void *memory =
-        mmap(NULL, slots * sizeof *audit->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
+    audit->shared = mem_zalloc(slots, sizeof *audit->shared);
+    if (!audit->shared)
         return -ENOMEM;
-    audit->shared = memory;
-    audit->n_shared = slots;
+    for (; audit->n_shared < slots; audit->n_shared++) {
+        audit->shared[audit->n_shared] = batch_new();
+        if (!audit->shared[audit->n_shared])
+            return -ENOMEM;
+    }
     return 0;
+}
+
+int audit_lend(struct audit *audit, unsigned slot, bool lends)
+{
+    int err = madvise(audit->shared[slot], sizeof *audit->shared[slot], lends ? MADV_DOFORK : MADV_DONTFORK);
+    return err < 0 ? -errno : 0;
 }
 
 void audit_close(struct audit *audit)
 {
     if (audit->fd > STDERR_FILENO)
         fd_close(audit->fd);
-    if (audit->shared)
-        munmap(audit->shared, audit->n_shared * sizeof *audit->shared);
+    for (unsigned i = 0; i < audit->n_shared; i++)
+        munmap(audit->shared[i], sizeof *audit->shared[i]);
+    free(audit->shared);
     free(audit);
 }
 
@@ -143,8 +165,9 @@ void audit_tell(struct audit *audit, struct board *board, unsigned slot)
 {
     audit->board = board;
     audit->slot = slot;
+    audit->lost = 0; /* those of the supervisor are counted */
     if (slot < audit->n_shared)
-        audit->batch = &audit->shared[slot];
+        audit->batch = audit->shared[slot];
 }
 
 int audit_fd(const struct audit *audit)
@@ -324,15 +347,27 @@ static bool is_written(const struct audit *audit, const struct batch *batch, siz
     return file_has(audit->fd, last, (size_t)(batch->bytes + len - last));
 }
 
+/* Else it is not ours: whoever took the process over wrote it. */
+static bool are_lines(const char *lines, size_t len)
+{
+    const char *newline = NULL;
+    for (const char *end = lines + len; lines < end; lines = newline + 1) {
+        newline = memchr(lines, '\n', (size_t)(end - lines));
+        if (!newline || newline - lines >= AUDIT_LINE_MAX)
+            return false;
+    }
+    return true;
+}
+
 uint64_t audit_salvage(struct audit *audit, struct board *board, unsigned slot)
 {
     if (slot >= audit->n_shared)
         return 0;
-    struct batch *batch = &audit->shared[slot];
+    struct batch *batch = audit->shared[slot];
     uint64_t lost = audit->lost;
     size_t len = batch->len;
-    if (len > sizeof batch->bytes || (len && batch->bytes[len - 1] != '\n'))
-        len = 0; /* not ours: whoever took the process over wrote it */
+    if (len > sizeof batch->bytes || !are_lines(batch->bytes, len))
+        len = 0;
     if (len && !is_written(audit, batch, len)) {
         if (board_is_watched(board) && !batch->writing)
             board_tell(board, slot, batch->bytes, len);

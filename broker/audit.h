@@ -54,6 +54,8 @@ struct board;
 /* In the supervisor, before it forks: room for the records of that many processes, which outlives them. 0 or
  * -ENOMEM. */
 int audit_share(struct audit *audit, unsigned slots);
+/* Around the fork of the process of that slot: no other child has that memory. 0 or a negative errno. */
+int audit_lend(struct audit *audit, unsigned slot, bool lends);
 /* In a worker: it is the process of that slot, and records wait there. What is written is told on the board
  * too while somebody watches: also with no sink. */
 void audit_tell(struct audit *audit, struct board *board, unsigned slot);

@@ -118,6 +118,19 @@ void workers_start_openers(struct workers *workers)
 
 /* ---- workers ---- */
 
+/* fork(2), with room for its records. */
+static pid_t fork_worker(const struct workers *workers, unsigned slot)
+{
+    const struct worker_setup *setup = &workers->setup;
+    int err = audit_lend(setup->audit, setup->slot + slot, true);
+    pid_t pid = err < 0 ? err : fork();
+    if (pid < 0 && err == 0)
+        pid = -errno;
+    if (pid != 0)
+        audit_lend(setup->audit, setup->slot + slot, false);
+    return pid;
+}
+
 static int start_worker(struct workers *workers, unsigned slot, int64_t now)
 {
     struct workers_slot *s = &workers->slots[slot];
@@ -126,7 +139,7 @@ static int start_worker(struct workers *workers, unsigned slot, int64_t now)
         return -errno;
     /* A reply that its predecessor did not wait for must not look like an answer to the new worker. */
     workers->channels[slot].sequence += 1u << 16;
-    pid_t pid = fork();
+    pid_t pid = fork_worker(workers, slot);
     if (pid == 0) {
         fd_close(pair[0]);
         run_child(workers, slot, pair[1]);
@@ -134,9 +147,8 @@ static int start_worker(struct workers *workers, unsigned slot, int64_t now)
     fd_close(pair[1]);
     workers->predecessors[slot] = fd_close(workers->predecessors[slot]);
     if (pid < 0) {
-        int err = -errno;
         fd_close(pair[0]);
-        return err;
+        return pid;
     }
     *s = (struct workers_slot){ .pid = pid, .control = pair[0], .restart = s->restart };
     restart_began(&s->restart, now);
