@@ -194,6 +194,8 @@ static int finish_file(struct opener *o, const struct opener_request *rq, const 
     struct stat st;
     if (fstat(fd, &st) < 0)
         return kernel_says(res, -errno);
+    if (target->known && !S_ISREG(st.st_mode))
+        return kernel_says(res, -ESTALE);
     note_file(res, &st, target->sealed);
     const char *reason;
     int error = verify_file(o->generation, target, fd, &st, flags, expected_owner(rq, target->rule), &reason);
@@ -349,10 +351,12 @@ static bool open_known(struct opener *o, const struct opener_request *rq, struct
 {
     const uint32_t others = WIRE_PATH | WIRE_DIRECTORY | WIRE_EXCLUSIVE;
     const struct opener_result before = *res;
-    if (!o->known || rq->flags & others || !(target->rule->types & POLICY_TYPE_FILE) ||
+    if (!o->known || rq->flags & others || !target->sealed || !(target->rule->types & POLICY_TYPE_FILE) ||
         !known_has(o->known, target) || assume_for(o, rq, target->rule, false) < 0)
         return false;
+    target->known = true;
     open_existing(o, rq, target, false, res);
+    target->known = false;
     if (res->fd >= 0 || res->slow)
         return true;
     known_forget(o->known, target);

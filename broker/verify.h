@@ -20,6 +20,7 @@ struct target {
     int tree;                       /* descriptor that rel starts from */
     const char *rel;                /* never empty: "." for the tree itself */
     bool sealed;                    /* the tree is a sealed clone */
+    bool known;                     /* opened without a look: a regular file, or nothing comes of it */
 };
 
 /* O_PATH of a directory or file beneath tree, no symlink followed. A descriptor or a negative errno. */

@@ -19,6 +19,8 @@ enum { OFTEN = 6 };
 static const char policy[] = "allow user:2001 read,write,append,create,list,stat @/pub/**\n"
                              "allow user:2001 read @/al/**\n"
                              "allow user:2001 read @/open/**\n"
+                             "allow user:2001 read,write,append,create @/any/** type=file,dir,fifo,socket\n"
+                             "allow user:2002 list @/any/**\n" /* the worker may, for others */
                              "deny user:2001 all @/pub/secret/**\n";
 
 /* What a client is to ask for, and what it gets. */
@@ -127,11 +129,11 @@ static const uint32_t asked[] = {
 };
 
 /* Every time under names of its own. */
-static void compare(const struct broker *b, size_t kind, size_t flags)
+static void compare(const struct broker *b, const char *dir, size_t kind, size_t flags)
 {
     char known[32], fresh[32];
-    snprintf(known, sizeof known, "pub/known-%zu-%zu", kind, flags);
-    snprintf(fresh, sizeof fresh, "pub/fresh-%zu-%zu", kind, flags);
+    snprintf(known, sizeof known, "%s/known-%zu-%zu", dir, kind, flags);
+    snprintf(fresh, sizeof fresh, "%s/fresh-%zu-%zu", dir, kind, flags);
     file_write(at(b, known), "known\n", 0644, 0);
     assert_int_equal(answer(b, known, WIRE_READ, OFTEN), 0);
     unlink(at(b, known));
@@ -151,12 +153,15 @@ static void test_whatever_a_name_becomes(void **state)
     broker_prepare(&b);
     assert_int_equal(mkdir(at(&b, "pub/secret"), 0755), 0);
     assert_int_equal(mkdir(at(&b, "open"), 0755), 0);
+    assert_int_equal(mkdir(at(&b, "any"), 0755), 0);
     file_write(at(&b, "pub/secret/s"), "secret\n", 0644, 0);
     broker_start(&b, policy, "workers 1");
     b.uncounted = true;
     for (size_t kind = 0; kind < ARRAY_SIZE(becomes); kind++)
-        for (size_t flags = 0; flags < ARRAY_SIZE(asked); flags++)
-            compare(&b, kind, flags);
+        for (size_t flags = 0; flags < ARRAY_SIZE(asked); flags++) {
+            compare(&b, "pub", kind, flags);
+            compare(&b, "any", kind, flags);
+        }
     broker_finish(&b);
 }
 
