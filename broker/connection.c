@@ -21,7 +21,9 @@ enum {
      * waits until it has read them. */
     UNREAD_MAX = 16,
     UNREAD_FDS_MAX = 16,
-    UNREAD_LENGTH = 4096, /* of a reply that counts as one; a longer one is waited for */
+    /* Of a reply that counts as one; a longer one is waited for. Each of APUE's is: its client takes what it
+     * reads at once for one reply. */
+    UNREAD_LENGTH = 4096,
 };
 
 /* ---- opening and closing ---- */
@@ -272,7 +274,8 @@ void connection_sent(struct worker *worker, struct connection *connection, size_
 {
     if (connection->kind == FRAME_DATAGRAM)
         return; /* the courier counts */
-    connection->unread += len <= UNREAD_LENGTH ? 1 : UNREAD_MAX;
+    bool counts_as_one = len <= UNREAD_LENGTH && connection->kind != FRAME_APUE;
+    connection->unread += counts_as_one ? 1 : UNREAD_MAX;
     connection->in_flight += n;
     connection->client->user->in_flight += n;
     worker->in_flight += n;
