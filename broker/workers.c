@@ -10,8 +10,7 @@
 #include "../common/log.h"
 #include "../common/msg.h"
 #include "../common/util.h"
-
-enum { DEATH_MS = 200 /* a killed process is gone by then, if it can be */ };
+#include "workers_parts.h"
 
 /* ---- children ---- */
 
@@ -169,7 +168,7 @@ static void start_identity(struct workers *workers, int64_t now)
         log_warning("executables and units of clients cannot be found out: %s", strerror(-(int)pid));
 }
 
-static void close_channels(struct workers *workers)
+void workers_close_channels(struct workers *workers)
 {
     for (unsigned i = 0; i < workers_askers(workers); i++)
         workers->channels[i].sock = fd_close(workers->channels[i].sock);
@@ -178,7 +177,7 @@ static void close_channels(struct workers *workers)
 /* Without a sealer directories are refused; everything else goes on. */
 static void start_sealer(struct workers *workers, int64_t now)
 {
-    close_channels(workers);
+    workers_close_channels(workers);
     slow_pool_renew(&workers->pool); /* their channels have ended */
     restart_began(&workers->sealer_restart, now);
     pid_t pid = sealer_start(workers->channels, workers_askers(workers), workers->setup.plan);
@@ -330,8 +329,7 @@ static void log_death(const char *what, pid_t pid, int status)
         log_error("%s (pid %d) ended with status %d", what, (int)pid, WEXITSTATUS(status));
 }
 
-/* What it had not written yet of what it had answered. */
-static void salvage_audit(const struct workers *workers, unsigned slot)
+void workers_salvage_audit(const struct workers *workers, unsigned slot)
 {
     const struct worker_setup *setup = &workers->setup;
     uint64_t lost = audit_salvage(setup->audit, setup->board, setup->slot + slot);
@@ -350,7 +348,7 @@ static void worker_died(struct workers *workers, unsigned slot, int status, int6
         workers->failed = true;
     quota_forget_worker(workers->setup.quota, workers->setup.slot + slot);
     board_leave(workers->setup.board, workers->setup.slot + slot);
-    salvage_audit(workers, slot);
+    workers_salvage_audit(workers, slot);
     spread_forget_worker(workers->spread, slot);
     while (s->control >= 0 && receive_from(workers, s))
         ;
@@ -437,88 +435,4 @@ void workers_restart(struct workers *workers, int64_t now)
             restart_plan(restart, now);
         }
     }
-}
-
-/* ---- the end ---- */
-
-void workers_stay_dead(struct workers *workers)
-{
-    workers->finishing = true;
-    for (unsigned i = 0; i < workers->n; i++)
-        workers->slots[i].restart.at = INT64_MAX;
-    workers->sealer_restart.at = workers->identity_restart.at = INT64_MAX;
-}
-
-void workers_finish(struct workers *workers)
-{
-    workers_stay_dead(workers);
-    for (unsigned i = 0; i < workers->n; i++) {
-        workers->slots[i].control = fd_close(workers->slots[i].control);
-    }
-}
-
-bool workers_alive(const struct workers *workers)
-{
-    for (unsigned i = 0; i < workers->n; i++)
-        if (workers->slots[i].pid)
-            return true;
-    return false;
-}
-
-void workers_kill(struct workers *workers)
-{
-    for (unsigned i = 0; i < workers->n; i++)
-        if (workers->slots[i].pid)
-            kill(workers->slots[i].pid, SIGKILL);
-}
-
-/* True when it is gone. */
-static bool reaped(pid_t *pid)
-{
-    if (*pid && waitpid(*pid, NULL, WNOHANG) != 0)
-        *pid = 0;
-    return *pid == 0;
-}
-
-static bool all_reaped(struct workers *workers)
-{
-    bool all = reaped(&workers->sealer);
-    all = slow_pool_is_gone(&workers->pool, workers->setup.jobs) && all;
-    all = reaped(&workers->identity) && all;
-    for (unsigned i = 0; i < workers->n; i++) {
-        bool alive = workers->slots[i].pid, gone = reaped(&workers->slots[i].pid);
-        if (alive && gone)
-            salvage_audit(workers, i);
-        all = gone && all;
-    }
-    return all;
-}
-
-/* Who hangs in a file system is killed but not gone (it opens and sends nothing any more): not waited for. */
-static void await_deaths(struct workers *workers)
-{
-    for (int i = 0; i < DEATH_MS && !all_reaped(workers); i++)
-        poll(NULL, 0, 1);
-    if (!all_reaped(workers))
-        log_warning("a killed process hangs in a file system: left behind");
-}
-
-void workers_deinit(struct workers *workers)
-{
-    workers_finish(workers);
-    workers_kill(workers);
-    close_channels(workers);
-    for (unsigned i = 0; i < workers->n; i++)
-        workers->predecessors[i] = fd_close(workers->predecessors[i]);
-    if (workers->sealer)
-        kill(workers->sealer, SIGKILL); /* it holds nothing that could be lost */
-    if (workers->identity)
-        kill(workers->identity, SIGKILL);
-    for (unsigned i = 0; i < workers_askers(workers); i++)
-        workers->identities[i].sock = fd_close(workers->identities[i].sock);
-    slow_pool_deinit(&workers->pool);
-    spread_free(workers->spread);
-    workers->spread = NULL;
-    lent_close(&workers->lent);
-    await_deaths(workers);
 }
