@@ -74,11 +74,16 @@ static unsigned connection_limit(const struct config *config)
     return half > 1000000 ? 1000000 : (unsigned)half;
 }
 
-unsigned supervisor_workers(const struct supervisor *s)
+static unsigned workers_wanted(const struct config *config)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned n = s->config->workers ? s->config->workers : cpus > 0 ? (unsigned)cpus : 1;
+    unsigned n = config->workers ? config->workers : cpus > 0 ? (unsigned)cpus : 1;
     return n < WORKERS_MAX ? n : WORKERS_MAX;
+}
+
+unsigned supervisor_workers(const struct supervisor *s)
+{
+    return s->workers;
 }
 
 /* In a child: what is its own reign's, and what all share, stays open. */
@@ -428,6 +433,7 @@ int supervisor_run(struct config *config, const struct supervisor_start *start)
         .single = start->client >= 0,
         .detached = start->ready >= 0,
         .start = *start,
+        .workers = workers_wanted(config),
         .signals = -1,
         .hung_at = INT64_MAX,
         .started = clock_ms(),

@@ -36,6 +36,7 @@ struct supervisor {
     struct listener listeners[LISTENERS];
     struct courier courier; /* with a datagram socket */
     struct reign *reign;    /* in force */
+    unsigned workers;       /* of each reign: what all share has room for so many, whatever CPUs come later */
     struct reload reload;
     struct control control;
     int64_t hung_at; /* when it is looked again for openers that hang; INT64_MAX: none is at work */

@@ -8,7 +8,9 @@
 #include <dirent.h>
 #include <poll.h>
 #include <signal.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -366,6 +368,41 @@ static void test_stop_meanwhile(void **state)
     }
 }
 
+/* ---- CPUs that come ---- */
+
+static void open_one(struct client_env *env)
+{
+    CHECK_EQ(open_once(env->broker, at(env->broker, "pub/a"), WIRE_READ, NULL), 0);
+}
+
+/* With a worker for each: what all processes share was made for those that were there at start. The last
+ * test: it changes what this process sees. */
+static void test_more_cpus(void **state)
+{
+    (void)state;
+    static const char online[] = "/sys/devices/system/cpu/online";
+    struct broker b;
+    broker_prepare(&b);
+    file_write(at(&b, "online"), "0\n", 0644, 0);
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount(at(&b, "online"), online, NULL, MS_BIND, NULL) < 0 || sysconf(_SC_NPROCESSORS_ONLN) != 1) {
+        print_message("skipped: how many CPUs there are is found out in another way\n");
+        broker_start(&b, allowing, "workers 1");
+        broker_finish(&b);
+        return;
+    }
+    broker_start(&b, allowing, "");
+    assert_int_equal(broker_workers(&b, (pid_t[128]){ 0 }, 128), 1);
+    file_write(at(&b, "online"), "0-99\n", 0644, 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(reload(&b), 0);
+        as_user(&b, BOB, open_one, NULL);
+        assert_int_equal(broker_workers(&b, (pid_t[128]){ 0 }, 128), 1);
+    }
+    broker_finish(&b);
+    umount2(online, MNT_DETACH);
+}
+
 int main(void)
 {
     RUN_AS_ROOT();
@@ -378,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_sighup),
         cmocka_unit_test(test_several_at_once),
         cmocka_unit_test(test_stop_meanwhile),
+        cmocka_unit_test(test_more_cpus),
     };
     return cmocka_run_group_tests_name("reload", tests, NULL, NULL);
 }
