@@ -122,7 +122,7 @@ int cpus(void)
 }
 
 /* By the set that was there at the start: a pinned process may pin itself elsewhere. */
-void pin(int cpu)
+void pin_process(pid_t pid, int cpu)
 {
     static cpu_set_t all;
     cpu_set_t one;
@@ -134,6 +134,11 @@ void pin(int cpu)
     for (int i = 0, found = 0; i < CPU_SETSIZE; i++)
         if (CPU_ISSET(i, &all) && found++ == cpu)
             CPU_SET(i, &one);
-    if (sched_setaffinity(0, sizeof one, &one) < 0)
+    if (sched_setaffinity(pid, sizeof one, &one) < 0)
         die("sched_setaffinity: %s", strerror(errno));
+}
+
+void pin(int cpu)
+{
+    pin_process(0, cpu);
 }

@@ -38,7 +38,9 @@ const char *built(const char *program);
 const char *lent(const char *program);
 
 int cpus(void); /* that may be used here */
-/* This process, and those that it starts, on one of them, CPU_SERVER or another. */
+/* A process, and those that it starts, on one of them, CPU_SERVER or another. */
+void pin_process(pid_t pid, int cpu);
+/* This one. */
 void pin(int cpu);
 
 #endif
