@@ -136,6 +136,8 @@ int audit_share(struct audit *audit, unsigned slots)
 
 int audit_lend(struct audit *audit, unsigned slot, bool lends)
 {
+    if (slot >= audit->n_shared)
+        return 0;
     int err = madvise(audit->shared[slot], sizeof *audit->shared[slot], lends ? MADV_DOFORK : MADV_DONTFORK);
     return err < 0 ? -errno : 0;
 }
